@@ -1,0 +1,377 @@
+package entry
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/tollgate/tollgate/rater/money"
+	"github.com/tollgate/tollgate/rater/price"
+)
+
+// Block is a run of entries of one source for one shard: one Kafka message of `entries`. In memory and on the wire
+// it is columns, so that encoding is copying. A loop owns its blocks for life and refills them.
+type Block struct {
+	// Source is where the records came from; the zero Source for payments, API entries and the like.
+	Source Source
+	// Prev is the position that the first entry follows in this source for this shard, as far as the writer knows;
+	// None at the writer's start. A shard that has not seen Prev has lost data.
+	Prev Position
+
+	Kind            []Kind
+	Service         []price.Service
+	Reason          []Reason
+	Account         []uint32
+	Number          []uint64
+	AmountUnits     []money.Amount
+	Offset          []int64
+	Ix              []uint32
+	EventMs         []int64
+	LocalDay        []int32
+	DurationSeconds []uint32
+	Billed          []uint32
+	Tariff          []uint32
+	Row             []uint32
+	IDHash          []uint64
+
+	id, peer text
+	// Entries other than Usage have arguments and free bytes: args and extra are indexed by detail[i], which is -1
+	// for Usage.
+	detail []int32
+	args   [][ArgCount]int64
+	extra  text
+}
+
+// text is a column of byte strings: the bytes of all, and where each ends.
+type text struct {
+	bytes []byte
+	end   []uint32
+}
+
+func (t *text) reset() { t.bytes, t.end = t.bytes[:0], t.end[:0] }
+
+func (t *text) add(s []byte) {
+	t.bytes = append(t.bytes, s...)
+	t.end = append(t.end, uint32(len(t.bytes)))
+}
+
+func (t *text) at(i int) []byte {
+	start := uint32(0)
+	if i > 0 {
+		start = t.end[i-1]
+	}
+	return t.bytes[start:t.end[i]:t.end[i]]
+}
+
+// Reset empties the block for entries of the given source that follow prev.
+func (b *Block) Reset(source Source, prev Position) {
+	b.Source, b.Prev = source, prev
+	b.Kind, b.Service, b.Reason = b.Kind[:0], b.Service[:0], b.Reason[:0]
+	b.Account, b.Number, b.AmountUnits = b.Account[:0], b.Number[:0], b.AmountUnits[:0]
+	b.Offset, b.Ix, b.EventMs, b.LocalDay = b.Offset[:0], b.Ix[:0], b.EventMs[:0], b.LocalDay[:0]
+	b.DurationSeconds, b.Billed = b.DurationSeconds[:0], b.Billed[:0]
+	b.Tariff, b.Row, b.IDHash = b.Tariff[:0], b.Row[:0], b.IDHash[:0]
+	b.detail, b.args = b.detail[:0], b.args[:0]
+	b.id.reset()
+	b.peer.reset()
+	b.extra.reset()
+}
+
+// Len is the number of entries in the block.
+func (b *Block) Len() int { return len(b.Kind) }
+
+// Add appends a copy of e. Its ID and Peer must not be longer than 255 bytes; the decoders see to that.
+func (b *Block) Add(e *Entry) {
+	b.Kind = append(b.Kind, e.Kind)
+	b.Service = append(b.Service, e.Service)
+	b.Reason = append(b.Reason, e.Reason)
+	b.Account = append(b.Account, e.Account)
+	b.Number = append(b.Number, e.Number)
+	b.AmountUnits = append(b.AmountUnits, e.AmountUnits)
+	b.Offset = append(b.Offset, e.Position.Offset)
+	b.Ix = append(b.Ix, e.Position.Ix)
+	b.EventMs = append(b.EventMs, e.EventMs)
+	b.LocalDay = append(b.LocalDay, e.LocalDay)
+	b.DurationSeconds = append(b.DurationSeconds, e.DurationSeconds)
+	b.Billed = append(b.Billed, e.Billed)
+	b.Tariff = append(b.Tariff, e.Tariff)
+	b.Row = append(b.Row, e.Row)
+	b.IDHash = append(b.IDHash, e.IDHash)
+	b.id.add(e.ID)
+	b.peer.add(e.Peer)
+	if e.Kind == Usage {
+		b.detail = append(b.detail, -1)
+		return
+	}
+	b.detail = append(b.detail, int32(len(b.args)))
+	b.args = append(b.args, e.Args)
+	b.extra.add(e.Extra)
+}
+
+// Get reads entry i into e. The byte slices alias the block: they are valid until it is reset or decoded again.
+func (b *Block) Get(i int, e *Entry) {
+	*e = Entry{
+		Kind: b.Kind[i], Service: b.Service[i], Reason: b.Reason[i], Account: b.Account[i], Number: b.Number[i],
+		AmountUnits: b.AmountUnits[i], Position: Position{b.Offset[i], b.Ix[i]}, EventMs: b.EventMs[i],
+		LocalDay: b.LocalDay[i], DurationSeconds: b.DurationSeconds[i], Billed: b.Billed[i],
+		Tariff: b.Tariff[i], Row: b.Row[i], IDHash: b.IDHash[i], ID: b.id.at(i), Peer: b.peer.at(i),
+	}
+	if d := b.detail[i]; d >= 0 {
+		e.Args, e.Extra = b.args[d], b.extra.at(int(d))
+	}
+}
+
+// ID gives the id of entry i; it aliases the block.
+func (b *Block) ID(i int) []byte { return b.id.at(i) }
+
+// Peer gives the other party of entry i; it aliases the block.
+func (b *Block) Peer(i int) []byte { return b.peer.at(i) }
+
+// Extra gives the raw record or free text of entry i, nil for Usage; it aliases the block.
+func (b *Block) Extra(i int) []byte {
+	if d := b.detail[i]; d >= 0 {
+		return b.extra.at(int(d))
+	}
+	return nil
+}
+
+// Args gives the arguments of entry i, all 0 for Usage.
+func (b *Block) Args(i int) [ArgCount]int64 {
+	if d := b.detail[i]; d >= 0 {
+		return b.args[d]
+	}
+	return [ArgCount]int64{}
+}
+
+// The layout, little endian, version 1 (README.md draws it):
+//
+//	header      64 bytes: "TGE1", CRC-32C of the bytes from 8 on, length, count, source topic id and partition,
+//	            prev index and offset, number of details, bytes of ids, peers and extras
+//	columns     of 8, then 4, then 1 bytes an entry
+//	details     32 bytes of arguments and 4 of the extra's length for each entry that is not Usage
+//	text        ids, peers, extras
+const (
+	headerLen      = 64
+	fixedLen       = 5*8 + 7*4 + 5 // bytes of all columns per entry
+	detailLen      = ArgCount*8 + 4
+	maxBlockLen    = 64 << 20
+	maxPositionLen = 1<<53 - 1 // Redis scripts hold offsets in doubles
+)
+
+var (
+	magic      = [4]byte{'T', 'G', 'E', '1'}
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	le         = binary.LittleEndian
+)
+
+// ErrCorrupt is what Decode's errors wrap: the bytes are no whole block, or a checksum does not match.
+var ErrCorrupt = errors.New("corrupt block")
+
+// AppendTo appends the block's bytes to dst.
+func (b *Block) AppendTo(dst []byte) []byte {
+	start, n := len(dst), b.Len()
+	dst = append(dst, make([]byte, headerLen)...)
+	dst = appendInt64s(dst, b.AmountUnits)
+	dst = appendInt64s(dst, b.Number)
+	dst = appendInt64s(dst, b.Offset)
+	dst = appendInt64s(dst, b.EventMs)
+	dst = appendInt64s(dst, b.IDHash)
+	dst = appendInt32s(dst, b.Account)
+	dst = appendInt32s(dst, b.Ix)
+	dst = appendInt32s(dst, b.LocalDay)
+	dst = appendInt32s(dst, b.DurationSeconds)
+	dst = appendInt32s(dst, b.Billed)
+	dst = appendInt32s(dst, b.Tariff)
+	dst = appendInt32s(dst, b.Row)
+	dst = appendBytes(dst, b.Kind)
+	dst = appendBytes(dst, b.Service)
+	dst = appendBytes(dst, b.Reason)
+	dst = b.id.appendLengths(dst)
+	dst = b.peer.appendLengths(dst)
+	for i, args := range b.args {
+		dst = appendInt64s(dst, args[:])
+		dst = le.AppendUint32(dst, uint32(len(b.extra.at(i))))
+	}
+	dst = append(dst, b.id.bytes...)
+	dst = append(dst, b.peer.bytes...)
+	dst = append(dst, b.extra.bytes...)
+
+	h := dst[start:]
+	copy(h, magic[:])
+	le.PutUint32(h[8:], uint32(len(h)))
+	le.PutUint32(h[12:], uint32(n))
+	copy(h[16:32], b.Source.TopicID[:])
+	le.PutUint32(h[32:], uint32(b.Source.Partition))
+	le.PutUint32(h[36:], b.Prev.Ix)
+	le.PutUint64(h[40:], uint64(b.Prev.Offset))
+	le.PutUint32(h[48:], uint32(len(b.args)))
+	le.PutUint32(h[52:], uint32(len(b.id.bytes)))
+	le.PutUint32(h[56:], uint32(len(b.peer.bytes)))
+	le.PutUint32(h[60:], uint32(len(b.extra.bytes)))
+	le.PutUint32(h[4:], crc32.Checksum(h[8:], castagnoli))
+	return dst
+}
+
+// Decode refills the block from src, which it copies; src must hold one block and nothing else. The error wraps
+// ErrCorrupt; the block is then empty.
+func (b *Block) Decode(src []byte) error {
+	b.Reset(Source{}, None)
+	n, err := b.decodeHeader(src)
+	if err != nil {
+		return err
+	}
+	at := headerLen
+	at = readInt64s(src, at, n, &b.AmountUnits)
+	at = readInt64s(src, at, n, &b.Number)
+	at = readInt64s(src, at, n, &b.Offset)
+	at = readInt64s(src, at, n, &b.EventMs)
+	at = readInt64s(src, at, n, &b.IDHash)
+	at = readInt32s(src, at, n, &b.Account)
+	at = readInt32s(src, at, n, &b.Ix)
+	at = readInt32s(src, at, n, &b.LocalDay)
+	at = readInt32s(src, at, n, &b.DurationSeconds)
+	at = readInt32s(src, at, n, &b.Billed)
+	at = readInt32s(src, at, n, &b.Tariff)
+	at = readInt32s(src, at, n, &b.Row)
+	at = readBytes(src, at, n, &b.Kind)
+	at = readBytes(src, at, n, &b.Service)
+	at = readBytes(src, at, n, &b.Reason)
+	at = b.id.readLengths(src, at, n)
+	at = b.peer.readLengths(src, at, n)
+	details := int(le.Uint32(src[48:]))
+	for range details {
+		var args [ArgCount]int64
+		for k := range args {
+			args[k] = int64(le.Uint64(src[at+8*k:]))
+		}
+		b.args = append(b.args, args)
+		b.extra.grow(uint64(le.Uint32(src[at+8*ArgCount:])))
+		at += detailLen
+	}
+	if err := b.readText(src, at); err != nil {
+		b.Reset(Source{}, None)
+		return err
+	}
+	return nil
+}
+
+// decodeHeader checks the header and that src holds just what it announces, and gives the number of entries.
+func (b *Block) decodeHeader(src []byte) (int, error) {
+	if len(src) < headerLen || [4]byte(src) != magic {
+		return 0, fmt.Errorf("%w: %d bytes that do not begin with %q", ErrCorrupt, len(src), magic[:])
+	}
+	if len(src) > maxBlockLen || int(le.Uint32(src[8:])) != len(src) {
+		return 0, fmt.Errorf("%w: %d bytes, the header says %d", ErrCorrupt, len(src), le.Uint32(src[8:]))
+	}
+	if crc32.Checksum(src[8:], castagnoli) != le.Uint32(src[4:]) {
+		return 0, fmt.Errorf("%w: checksum does not match", ErrCorrupt)
+	}
+	n, details := uint64(le.Uint32(src[12:])), uint64(le.Uint32(src[48:]))
+	texts := uint64(le.Uint32(src[52:])) + uint64(le.Uint32(src[56:])) + uint64(le.Uint32(src[60:]))
+	if headerLen+n*fixedLen+details*detailLen+texts != uint64(len(src)) || details > n {
+		return 0, fmt.Errorf("%w: parts do not add up to %d bytes", ErrCorrupt, len(src))
+	}
+	copy(b.Source.TopicID[:], src[16:32])
+	b.Source.Partition = int32(le.Uint32(src[32:]))
+	b.Prev = Position{Offset: int64(le.Uint64(src[40:])), Ix: le.Uint32(src[36:])}
+	return int(n), nil
+}
+
+// readText reads the byte strings, whose lengths are known, and ties details to their entries.
+func (b *Block) readText(src []byte, at int) error {
+	for _, part := range []struct {
+		t *text
+		n int
+	}{{&b.id, int(le.Uint32(src[52:]))}, {&b.peer, int(le.Uint32(src[56:]))}, {&b.extra, int(le.Uint32(src[60:]))}} {
+		if last := len(part.t.end); last > 0 && int(part.t.end[last-1]) != part.n || last == 0 && part.n != 0 {
+			return fmt.Errorf("%w: lengths of text do not add up", ErrCorrupt)
+		}
+		part.t.bytes = append(part.t.bytes[:0], src[at:at+part.n]...)
+		at += part.n
+	}
+	d := int32(0)
+	for i, k := range b.Kind {
+		if b.Offset[i] > maxPositionLen {
+			return fmt.Errorf("%w: offset %d", ErrCorrupt, b.Offset[i])
+		}
+		if k == Usage {
+			b.detail = append(b.detail, -1)
+			continue
+		}
+		b.detail = append(b.detail, d)
+		d++
+	}
+	if int(d) != len(b.args) {
+		return fmt.Errorf("%w: %d details for %d entries that need them", ErrCorrupt, len(b.args), d)
+	}
+	return nil
+}
+
+func (t *text) appendLengths(dst []byte) []byte {
+	start := uint32(0)
+	for _, end := range t.end {
+		dst = append(dst, byte(end-start))
+		start = end
+	}
+	return dst
+}
+
+func (t *text) readLengths(src []byte, at, n int) int {
+	for _, length := range src[at : at+n] {
+		t.grow(uint64(length))
+	}
+	return at + n
+}
+
+// grow adds the end of a string of the given length, whose bytes come later. Lengths that add up past 32 bits
+// are kept wrong on purpose: they cannot match the header, and the block is refused.
+func (t *text) grow(length uint64) {
+	last := uint64(0)
+	if n := len(t.end); n > 0 {
+		last = uint64(t.end[n-1])
+	}
+	t.end = append(t.end, uint32(min(last+length, 1<<32-1)))
+}
+
+func appendInt64s[T ~int64 | ~uint64](dst []byte, column []T) []byte {
+	for _, v := range column {
+		dst = le.AppendUint64(dst, uint64(v))
+	}
+	return dst
+}
+
+func appendInt32s[T ~int32 | ~uint32](dst []byte, column []T) []byte {
+	for _, v := range column {
+		dst = le.AppendUint32(dst, uint32(v))
+	}
+	return dst
+}
+
+func appendBytes[T ~uint8](dst []byte, column []T) []byte {
+	for _, v := range column {
+		dst = append(dst, byte(v))
+	}
+	return dst
+}
+
+func readInt64s[T ~int64 | ~uint64](src []byte, at, n int, column *[]T) int {
+	for b := src[at : at+8*n]; len(b) >= 8; b = b[8:] {
+		*column = append(*column, T(le.Uint64(b)))
+	}
+	return at + 8*n
+}
+
+func readInt32s[T ~int32 | ~uint32](src []byte, at, n int, column *[]T) int {
+	for b := src[at : at+4*n]; len(b) >= 4; b = b[4:] {
+		*column = append(*column, T(le.Uint32(b)))
+	}
+	return at + 4*n
+}
+
+func readBytes[T ~uint8](src []byte, at, n int, column *[]T) int {
+	for _, v := range src[at : at+n] {
+		*column = append(*column, T(v))
+	}
+	return at + n
+}
