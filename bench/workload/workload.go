@@ -38,6 +38,11 @@ const (
 	TwilioMessage
 )
 
+// String gives the name by which rater/decode knows the format.
+func (f Format) String() string {
+	return [...]string{Tollgate: "tollgate", DIDWW: "didww-voice-in", TwilioCall: "twilio-call", TwilioMessage: "twilio-message"}[f]
+}
+
 // Config says what to make. Shares are fractions from 0 to 1; the shares of refused records exclude one another, so
 // their sum is at most 1. The zero value of a share or of Zipf means none of it: Default fills in the usual mix.
 type Config struct {
