@@ -137,7 +137,7 @@ func configureKafka(ctx context.Context, java, jars, dir string, port, controlle
 }
 
 // kafkaProperties configures one node that is broker and controller, with everything that is replicated elsewhere held once.
-// The controller lets a broker that was killed in again only when its old session is over: 9 s by default, here 3.
+// The controller lets a broker that was killed in again only when its old session is over: 9 s by default, here 6.
 func kafkaProperties(data string, port, controllerPort int) string {
 	broker, controller := loopback(port), loopback(controllerPort)
 	return `process.roles=broker,controller
@@ -160,7 +160,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=2097152
 `

@@ -1,0 +1,49 @@
+package late
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of the late worker, shared by its loops. What is done again after a crash counts again.
+type Metrics struct {
+	// Found counts late records that were read. Each is decided once: Released counts those that were sent to their
+	// shard again, AlreadyCharged those that ClickHouse knew as charged.
+	Found, Released, AlreadyCharged prometheus.Counter
+	// Retries counts rounds that failed and were tried again, Skipped blocks of postings that the log holds again, Halts
+	// shards that are not read any more.
+	Retries, Skipped, Halts prometheus.Counter
+	// Waiting is how many late records wait for store or for ClickHouse.
+	Waiting prometheus.Gauge
+
+	blocks *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	const namespace, subsystem = "tollgate", "late"
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+		registerer.MustRegister(c)
+		return c
+	}
+	m := &Metrics{
+		Found:          counter("found_total", "Late records that were read."),
+		Released:       counter("released_total", "Late records that were never charged, and were sent to their shard again."),
+		AlreadyCharged: counter("already_charged_total", "Late records that were charged before: duplicates."),
+		Retries:        counter("retries_total", "Rounds that failed and were tried again."),
+		Skipped:        counter("skipped_blocks_total", "Blocks of postings that were there before and were skipped."),
+		Halts:          counter("halts_total", "Times that a shard was halted because it saw what cannot be."),
+		Waiting: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "waiting_records",
+			Help: "Late records that wait until they are stored and ClickHouse answers."}),
+		blocks: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "lag_blocks",
+			Help: "Blocks of postings that a shard has not read yet."}, []string{"shard"}),
+	}
+	registerer.MustRegister(m.Waiting, m.blocks)
+	return m
+}
+
+func (m *Metrics) lag(shard int32, blocks int64) {
+	m.blocks.WithLabelValues(strconv.Itoa(int(shard))).Set(float64(max(0, blocks)))
+}
