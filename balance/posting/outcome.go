@@ -145,3 +145,6 @@ func DecodeOutcomes(dst []Outcome, src []byte, count int) ([]Outcome, error) {
 	}
 	return dst, nil
 }
+
+// Peek reads the result and the flags of the i-th of the outcomes in src, which must have that many rows.
+func Peek(src []byte, i int) (Result, Flags) { return Result(src[i*rowLen]), Flags(src[i*rowLen+1]) }

@@ -1,0 +1,281 @@
+// Package audit is the audit stage: it folds the entries again in Go, compares every posting with its own outcome, and
+// writes the images from which a lost shard is loaded.
+//
+// It reads both logs and stands beside the flow: nothing waits for it. It never writes to Redis and never mends
+// anything; a difference is an alarm that names the posting, counted in tollgate_audit_difference_total.
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tollgate/tollgate/balance/ledger"
+	"github.com/tollgate/tollgate/balance/posting"
+	"github.com/tollgate/tollgate/rater/entry"
+	"github.com/tollgate/tollgate/rater/stream"
+)
+
+// Config names the limits of an audit loop.
+type Config struct {
+	// EntriesTopic, PostingsTopic and SnapshotsTopic are the two logs that are compared and the one of images.
+	EntriesTopic, PostingsTopic, SnapshotsTopic string
+	// MaxWait bounds how long a fetch waits.
+	MaxWait time.Duration
+	// ImageEntries and ImageEvery say when a shard's next image is due: after so many entries, or so much time if
+	// there was an entry at all. Shards are staggered over ImageEvery.
+	ImageEntries int64
+	ImageEvery   time.Duration
+	// RetryMin and RetryMax bound the pause before a failed call is made again.
+	RetryMin, RetryMax time.Duration
+	// DifferencesLogged bounds the differences of one shard that are logged; all are counted.
+	DifferencesLogged int
+}
+
+// DefaultConfig is the configuration of an audit loop on one machine.
+func DefaultConfig() Config {
+	return Config{
+		EntriesTopic: "entries", PostingsTopic: "postings", SnapshotsTopic: "snapshots", MaxWait: 250 * time.Millisecond,
+		ImageEntries: 1_000_000, ImageEvery: 10 * time.Minute, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
+		DifferencesLogged: 20,
+	}
+}
+
+// Deps are the loop's neighbours. Snapshots reads images; it is a reader of its own, for it starts over and over.
+type Deps struct {
+	Reader    stream.Reader
+	Writer    stream.Writer
+	Topics    stream.Topics
+	Snapshots *Snapshots
+	Clock     stream.Clock
+	Metrics   *Metrics
+	Logger    *slog.Logger
+}
+
+// Loop audits a few shards.
+type Loop struct {
+	Deps
+	cfg       Config
+	shards    []*shard
+	started   bool
+	reading   []*shard
+	positions []stream.Position
+	entries   entry.Block
+	outcomes  []posting.Outcome
+	wire      []byte
+	decoded   []posting.Outcome
+	moved     bool // the round got further
+}
+
+// shard is where the loop stands with one shard.
+type shard struct {
+	id          int32
+	state       *ledger.Shard
+	postings    int64 // offset of the next message of postings
+	stopped     string
+	imaged      int64 // WM of the last image
+	imagedAt    time.Time
+	entries     int64 // folded since the last image
+	differences int
+}
+
+// NewLoop makes a loop over the given shards.
+func NewLoop(deps Deps, cfg Config, shards []int32) *Loop {
+	l := &Loop{Deps: deps, cfg: cfg}
+	for _, id := range shards {
+		l.shards = append(l.shards, &shard{id: id})
+	}
+	return l
+}
+
+// Run audits until ctx ends, which is no error.
+func (l *Loop) Run(ctx context.Context) error {
+	pause := l.cfg.RetryMin
+	for ctx.Err() == nil {
+		l.moved = false
+		err := l.round(ctx)
+		if err == nil {
+			pause = l.cfg.RetryMin
+			if !l.moved { // entries whose postings are not there yet must not be fetched over and over
+				l.Clock.Sleep(ctx, l.cfg.RetryMin)
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		l.Metrics.Retries.Inc()
+		l.Logger.Warn("audit: trying again", "error", err, "pause", pause)
+		l.Clock.Sleep(ctx, pause)
+		pause = min(2*pause, l.cfg.RetryMax)
+	}
+	return nil
+}
+
+// round folds and compares what there is, and writes the images that are due.
+func (l *Loop) round(ctx context.Context) error {
+	if !l.started {
+		if err := l.start(ctx); err != nil {
+			return err
+		}
+	}
+	l.reading, l.positions = l.reading[:0], l.positions[:0]
+	for _, s := range l.shards {
+		if s.stopped == "" {
+			l.reading = append(l.reading, s)
+			l.positions = append(l.positions,
+				stream.Position{Topic: l.cfg.PostingsTopic, Partition: s.id, Offset: s.postings},
+				stream.Position{Topic: l.cfg.EntriesTopic, Partition: s.id, Offset: s.state.WM + 1})
+		}
+	}
+	if err := l.Reader.Fetch(ctx, l.positions, l.cfg.MaxWait); err != nil {
+		return fmt.Errorf("cannot fetch postings and entries: %w", err)
+	}
+	for i, s := range l.reading {
+		if err := l.compare(s, l.Reader.Result(2*i), l.Reader.Result(2*i+1)); err != nil {
+			return err
+		}
+		if err := l.image(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start begins each shard at its newest image, or before its first entry.
+func (l *Loop) start(ctx context.Context) error {
+	for i, s := range l.shards {
+		state, postings, err := l.Snapshots.newest(ctx, s.id)
+		if err != nil {
+			return err
+		}
+		if state == nil {
+			edges, err := l.Topics.ListOffsets(ctx, l.cfg.PostingsTopic, []int32{s.id})
+			if err != nil {
+				return err
+			}
+			state, postings = ledger.New(), edges[0].Start
+		}
+		s.state, s.postings, s.imaged, s.entries = state, postings, state.WM, 0
+		s.imagedAt = l.Clock.Now().Add(-l.cfg.ImageEvery * time.Duration(i) / time.Duration(len(l.shards)))
+	}
+	l.started = true
+	return nil
+}
+
+// compare folds the entries of one shard for which there are postings, and compares the outcomes byte by byte.
+func (l *Loop) compare(s *shard, postings, entries *stream.Fetched) error {
+	var p, e stream.Message
+	for postings.Next(&p) {
+		offset, err := posting.EntryOffset(p.Value)
+		if err != nil {
+			l.stop(s, fmt.Sprintf("%s[%d] at %d: %v", l.cfg.PostingsTopic, s.id, p.Offset, err))
+			return nil
+		}
+		if offset <= s.state.WM { // a repeat
+			s.postings = p.Offset + 1
+			continue
+		}
+		if !entries.Next(&e) {
+			break
+		}
+		if e.Offset != offset {
+			l.stop(s, fmt.Sprintf("%s[%d] at %d is of entry %d, where the next entry is %d", l.cfg.PostingsTopic, s.id, p.Offset, offset, e.Offset))
+			return nil
+		}
+		if !l.audit(s, &p, &e) {
+			return nil
+		}
+		s.postings = p.Offset + 1
+		l.moved = true
+	}
+	l.Metrics.of(s.id, s.state, l.Clock.Now())
+	return l.hindered(s, postings.Err, entries.Err)
+}
+
+// hindered tells what to do about what a fetch could not bring. A log that was cut before it was audited begins again
+// at an image.
+func (l *Loop) hindered(s *shard, failures ...error) error {
+	for _, err := range failures {
+		if errors.Is(err, stream.ErrOffsetOutOfRange) {
+			l.started = false
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// audit folds one block and compares its outcomes with the posting, and tells whether the shard can go on.
+func (l *Loop) audit(s *shard, p, e *stream.Message) bool {
+	outcomes, entries, count, err := posting.Split(p.Value)
+	if err == nil {
+		err = l.entries.Decode(e.Value)
+	}
+	if err == nil {
+		err = s.state.Check(&l.entries)
+	}
+	if err != nil {
+		l.stop(s, fmt.Sprintf("entry %d of shard %d: %v", e.Offset, s.id, err))
+		return false
+	}
+	l.outcomes = s.state.Fold(e.Offset, e.AppendTime, &l.entries, l.outcomes)
+	s.entries += int64(l.entries.Len())
+	l.Metrics.Audited.Add(float64(l.entries.Len()))
+	l.wire = posting.AppendOutcomes(l.wire[:0], l.outcomes)
+	if !bytes.Equal(entries, e.Value) || count != l.entries.Len() {
+		l.differ(s, fmt.Sprintf("posting at %d holds other entries than entry %d of the log", p.Offset, e.Offset))
+	}
+	if !bytes.Equal(outcomes, l.wire) {
+		l.name(s, e.Offset, outcomes, count)
+	}
+	return true
+}
+
+// name finds which outcomes of a block differ.
+func (l *Loop) name(s *shard, offset int64, outcomes []byte, count int) {
+	decoded, err := posting.DecodeOutcomes(l.decoded, outcomes, count)
+	if l.decoded = decoded; err != nil || len(decoded) != len(l.outcomes) {
+		l.differ(s, fmt.Sprintf("entry %d: the outcomes cannot be read: %v", offset, err))
+		return
+	}
+	for i := range decoded {
+		if decoded[i] != l.outcomes[i] {
+			l.differ(s, fmt.Sprintf("entry %d, index %d: the posting says %+v, the fold %+v", offset, i, decoded[i], l.outcomes[i]))
+		}
+	}
+}
+
+// differ counts a difference and says which.
+func (l *Loop) differ(s *shard, what string) {
+	l.Metrics.Differences.Inc()
+	if s.differences++; s.differences <= l.cfg.DifferencesLogged {
+		l.Logger.Error("audit: DIFFERENCE", "shard", s.id, "what", what)
+	}
+}
+
+// stop ends the audit of one shard: what it reads cannot be. The others go on.
+func (l *Loop) stop(s *shard, reason string) {
+	s.stopped = reason
+	l.Metrics.Differences.Inc()
+	l.Logger.Error("BUG: audit stopped", "shard", s.id, "reason", reason)
+}
+
+// image writes an image of the shard if one is due. All its postings have been seen, for the state moves only by them.
+func (l *Loop) image(ctx context.Context, s *shard) error {
+	now := l.Clock.Now()
+	due := s.entries >= l.cfg.ImageEntries || s.entries > 0 && now.Sub(s.imagedAt) >= l.cfg.ImageEvery
+	if s.stopped != "" || !due || s.state.WM == s.imaged {
+		return nil
+	}
+	if err := l.Snapshots.write(ctx, l.Writer, s.id, s.state, s.postings); err != nil {
+		return err
+	}
+	l.Metrics.Images.Inc()
+	s.imaged, s.imagedAt, s.entries = s.state.WM, now, 0
+	return nil
+}

@@ -1,0 +1,46 @@
+package notify
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are those of the act stage's events, shared by its loops.
+type Metrics struct {
+	// Retries counts rounds that failed and were tried again, Halts shards whose postings are not read any more, Skipped
+	// blocks of postings that the log holds again.
+	Retries, Halts, Skipped prometheus.Counter
+
+	events  map[string]prometheus.Counter
+	lagging *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(registerer prometheus.Registerer) *Metrics {
+	const namespace, subsystem = "tollgate", "notify"
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
+		registerer.MustRegister(c)
+		return c
+	}
+	m := &Metrics{
+		Retries: counter("retries_total", "Rounds that failed and were tried again."),
+		Halts:   counter("halts_total", "Times that a shard was halted because its postings are missing or damaged."),
+		Skipped: counter("skipped_total", "Blocks of postings that the log holds again, and that were skipped."),
+		events:  map[string]prometheus.Counter{},
+		lagging: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "lag_blocks",
+			Help: "Blocks of postings of a shard that are not looked at yet."}, []string{"shard"}),
+	}
+	events := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "events_total",
+		Help: "Events appended, by type; one that is sent again counts again."}, []string{"type"})
+	registerer.MustRegister(events, m.lagging)
+	for _, name := range Types {
+		m.events[name] = events.WithLabelValues(name)
+	}
+	return m
+}
+
+func (m *Metrics) lag(shard int32) prometheus.Gauge {
+	return m.lagging.WithLabelValues(strconv.Itoa(int(shard)))
+}
