@@ -57,7 +57,11 @@ func appendField(b, field []byte) []byte {
 // since 1970 UTC, is the producer's time of every message. The result is valid
 // until Reset.
 func (b *Batch) Seal(codec Codec, timeMs int64) ([]byte, error) {
-	return b.seal(codec, timeMs, &deflater{})
+	var with *deflater
+	if codec != CodecNone {
+		with = &deflater{}
+	}
+	return b.seal(codec, timeMs, with)
 }
 
 func (b *Batch) seal(codec Codec, timeMs int64, with *deflater) ([]byte, error) {
