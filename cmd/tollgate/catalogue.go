@@ -1,0 +1,357 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/tollgate/tollgate/rater/book"
+	"github.com/tollgate/tollgate/rater/decode"
+	"github.com/tollgate/tollgate/rater/money"
+	"github.com/tollgate/tollgate/rater/price"
+)
+
+// recordsPerAppend bounds the records of a file that are written to the book at once.
+const recordsPerAppend = 1000
+
+func importCommand() *cobra.Command {
+	var dryRun bool
+	c := &cobra.Command{
+		Use: "import FILE", Short: "Load a book file: accounts, numbers, plans, tariffs, formats", Args: cobra.ExactArgs(1),
+		Long: "Load a book file (YAML) into the installation. The same file again changes nothing; a changed file adds what is new.\nA dry run checks the file alone.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := loadBookFile(args[0])
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				if _, err := file.Book(); err != nil {
+					return refusedf("%w", err)
+				}
+				newPrinter(cmd).say("%s: good, %d records", args[0], len(file.Records("check")))
+				return nil
+			}
+			return withBook(cmd, func(ctx context.Context, a *App) error {
+				p := newPrinter(cmd)
+				taken, refused, err := a.importFile(ctx, file, func(line int, problem string) { p.say("line %d: %s", line, problem) })
+				if err != nil {
+					return err
+				}
+				type view struct {
+					Accepted int `json:"accepted"`
+					Refused  int `json:"refused"`
+				}
+				if err := p.fields(view{taken, refused}, "accepted", fmt.Sprint(taken), "refused", fmt.Sprint(refused)); err != nil || refused == 0 {
+					return err
+				}
+				return refusedf("the book refused %d records", refused)
+			})
+		},
+	}
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "check the file, and load nothing")
+	return c
+}
+
+func loadBookFile(path string) (*book.File, error) {
+	file, err := book.LoadFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
+	return file, nil
+}
+
+// importFile writes the records of a file to the book. Records that are there already count as accepted.
+func (a *App) importFile(ctx context.Context, file *book.File, problem func(line int, text string)) (accepted, refused int, err error) {
+	records := file.Records("import")
+	for len(records) > 0 {
+		n := min(len(records), recordsPerAppend)
+		batch := make([]book.Record, n)
+		for i, r := range records[:n] {
+			batch[i] = r.Record
+		}
+		decisions, err := a.follower.Decide(ctx, batch...)
+		if err != nil {
+			return accepted, refused, err
+		}
+		for i, d := range decisions {
+			if d.Accepted || d.Repeated {
+				accepted++
+				continue
+			}
+			refused++
+			problem(records[i].Line, d.Refusal)
+		}
+		records = records[n:]
+	}
+	return accepted, refused, a.copyAccounts(ctx)
+}
+
+func numberCommand() *cobra.Command {
+	c := &cobra.Command{Use: "number", Short: "Assign, release and list telephone numbers"}
+	var key, from string
+	dated := func(c *cobra.Command) *cobra.Command {
+		c.Flags().StringVar(&key, "key", "", "idempotency key")
+		c.Flags().StringVar(&from, "from", "", "from when on, RFC 3339 (default as soon as may be)")
+		return c
+	}
+	assign := &cobra.Command{Use: "assign +NUMBER ACCOUNT", Short: "Give a free number to an account", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withBook(cmd, func(ctx context.Context, a *App) error {
+				account, err := a.account(args[1])
+				if err != nil {
+					return err
+				}
+				wish, err := parseWish(from)
+				if err != nil {
+					return err
+				}
+				return a.decideOne(ctx, cmd, &book.AssignNumber{Header: book.Header{ID: newID(key)}, Number: args[0], Account: account.Number, From: wish})
+			})
+		}}
+	release := &cobra.Command{Use: "release +NUMBER", Short: "Take a number from its account", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withBook(cmd, func(ctx context.Context, a *App) error {
+				wish, err := parseWish(from)
+				if err != nil {
+					return err
+				}
+				return a.decideOne(ctx, cmd, &book.ReleaseNumber{Header: book.Header{ID: newID(key)}, Number: args[0], From: wish})
+			})
+		}}
+	list := &cobra.Command{Use: "list [ACCOUNT]", Short: "List who owned which number when", Args: cobra.MaximumNArgs(1), RunE: listNumbers}
+	c.AddCommand(dated(assign), dated(release), list)
+	return c
+}
+
+func parseWish(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, usagef("%q is no time: write it as 2026-11-24T00:00:00Z", text)
+	}
+	return t, nil
+}
+
+// decideOne writes one record and prints what became of it.
+func (a *App) decideOne(ctx context.Context, cmd *cobra.Command, r book.Record) error {
+	decisions, err := a.decide(ctx, r)
+	if err != nil {
+		return err
+	}
+	type view struct {
+		Kind      string `json:"kind"`
+		ID        string `json:"id"`
+		Repeated  bool   `json:"repeated,omitempty"`
+		Effective string `json:"effective,omitempty"`
+		Account   uint32 `json:"account,omitempty"`
+	}
+	d := decisions[0]
+	v := view{d.Kind, d.ID, d.Repeated, whenText(d.EffectiveMs), d.Account}
+	return newPrinter(cmd).fields(v, "decided", v.Kind, "effective", v.Effective, "id", v.ID)
+}
+
+// whenText writes a time of the book; "" for always and for never.
+func whenText(ms int64) string {
+	if ms == math.MinInt64 || ms == math.MaxInt64 {
+		return ""
+	}
+	return time.UnixMilli(ms).UTC().Format(time.RFC3339)
+}
+
+func listNumbers(cmd *cobra.Command, args []string) error {
+	type view struct {
+		Number  string `json:"number"`
+		Account uint32 `json:"account"`
+		From    string `json:"from,omitempty"`
+		Until   string `json:"until,omitempty"`
+	}
+	return withBook(cmd, func(_ context.Context, a *App) error {
+		var only uint32
+		if len(args) > 0 {
+			account, err := a.account(args[0])
+			if err != nil {
+				return err
+			}
+			only = account.Number
+		}
+		var views []view
+		for o := range a.follower.Book().Ownerships() {
+			if only == 0 || o.Account == only {
+				views = append(views, view{book.FormatNumber(o.Number), o.Account, whenText(o.FromMs), whenText(o.UntilMs)})
+			}
+		}
+		return rows(newPrinter(cmd), views, []string{"number", "account", "from", "until"},
+			func(v view) []any { return []any{v.Number, v.Account, v.From, v.Until} })
+	})
+}
+
+func tariffCommand() *cobra.Command {
+	c := &cobra.Command{Use: "tariff", Short: "Import, list and check tariffs"}
+	c.AddCommand(tariffImportCommand(), tariffListCommand(), tariffCheckCommand())
+	return c
+}
+
+// readRates reads a rate deck and checks it.
+func readRates(path, currencyCode string) ([]book.Row, error) {
+	currency, err := money.ParseCurrency(currencyCode)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
+	defer file.Close()
+	found, err := book.ReadRows(file, currency)
+	if err != nil {
+		return nil, refusedf("%s: %w", path, err)
+	}
+	return found, nil
+}
+
+// rowsPerRecord bounds a chunk of a tariff in the book.
+const rowsPerRecord = 500
+
+func tariffImportCommand() *cobra.Command {
+	var currency, from, revision string
+	c := &cobra.Command{Use: "import TARIFF FILE.csv", Short: "Put a new version of a tariff in force", Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, err := readRates(args[1], currency)
+			if err != nil {
+				return err
+			}
+			wish, err := parseWish(from)
+			if err != nil {
+				return err
+			}
+			if revision == "" { // the same rows from the same time are the same version
+				revision = fmt.Sprintf("%016x", xxhash.Sum64String(fmt.Sprint(found, wish)))
+			}
+			return withBook(cmd, func(ctx context.Context, a *App) error {
+				return a.decideTariff(ctx, cmd, args[0], revision, currency, wish, found)
+			})
+		}}
+	c.Flags().StringVar(&currency, "currency", "USD", "ISO 4217 code of the prices")
+	c.Flags().StringVar(&from, "from", "", "in force from when on, RFC 3339 (default as soon as may be)")
+	c.Flags().StringVar(&revision, "revision", "", "name of the version (default a hash of the rows)")
+	return c
+}
+
+// decideTariff writes the chunks of a version and activates it.
+func (a *App) decideTariff(ctx context.Context, cmd *cobra.Command, tariff, revision, currency string, from time.Time, found []book.Row) error {
+	id := "tariff/" + tariff + "/" + revision
+	var records []book.Record
+	for i := 0; i < len(found); i += rowsPerRecord {
+		chunk := uint32(i / rowsPerRecord)
+		records = append(records, &book.AddRows{Header: book.Header{ID: fmt.Sprintf("%s/%d", id, chunk)}, Tariff: tariff, Revision: revision,
+			Currency: currency, Chunk: chunk, Rows: found[i:min(i+rowsPerRecord, len(found))]})
+	}
+	for i := 0; i < len(records); i += recordsPerAppend {
+		if _, err := a.decide(ctx, records[i:min(i+recordsPerAppend, len(records))]...); err != nil {
+			return err
+		}
+	}
+	return a.decideOne(ctx, cmd, &book.ActivateTariff{Header: book.Header{ID: id}, Tariff: tariff, Revision: revision,
+		Chunks: uint32(len(records)), Rows: uint32(len(found)), From: from})
+}
+
+func tariffListCommand() *cobra.Command {
+	type view struct {
+		Number   uint32 `json:"number"`
+		Tariff   string `json:"tariff"`
+		Revision string `json:"revision"`
+		Currency string `json:"currency"`
+		Rows     int    `json:"rows"`
+		From     string `json:"from,omitempty"`
+	}
+	return &cobra.Command{Use: "list", Short: "List the versions of all tariffs", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withBook(cmd, func(_ context.Context, a *App) error {
+				var views []view
+				for v := range a.follower.Book().Versions() {
+					views = append(views, view{v.Number, v.Tariff, v.Revision, v.Currency.String(), len(v.Rows), whenText(v.FromMs)})
+				}
+				return rows(newPrinter(cmd), views, []string{"number", "tariff", "revision", "currency", "rows", "from"},
+					func(v view) []any { return []any{v.Number, v.Tariff, v.Revision, v.Currency, v.Rows, v.From} })
+			})
+		}}
+}
+
+func tariffCheckCommand() *cobra.Command {
+	var currency string
+	c := &cobra.Command{Use: "check FILE.csv", Short: "Check a rate deck, without a server", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, err := readRates(args[0], currency)
+			if err != nil {
+				return err
+			}
+			counts := map[string]int{}
+			for _, r := range found {
+				counts[r.Service]++
+			}
+			pairs := []string{"rows", fmt.Sprint(len(found))}
+			for s := price.VoiceIn; s <= price.MessageOut; s++ {
+				pairs = append(pairs, s.String(), fmt.Sprint(counts[s.String()]))
+			}
+			return newPrinter(cmd).fields(map[string]any{"rows": len(found), "services": counts}, pairs...)
+		}}
+	c.Flags().StringVar(&currency, "currency", "USD", "ISO 4217 code of the prices")
+	return c
+}
+
+func formatCommand() *cobra.Command {
+	c := &cobra.Command{Use: "format", Short: "Say how a carrier topic is written"}
+	r := &book.SetFormat{}
+	var from, key string
+	set := &cobra.Command{Use: "set TOPIC FORMAT", Short: "Point a Kafka topic at a format", Args: cobra.ExactArgs(2),
+		Example: "  tollgate format set carrier.didww didww-voice-in --source didww",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			format, err := decode.ParseFormat(args[1])
+			if err != nil {
+				return exitError{err, exitUsage}
+			}
+			r.Topic, r.Format, r.FormatVersion, r.ID = args[0], args[1], format.Newest(), newID(key)
+			if r.Source == "" {
+				r.Source = r.Topic
+			}
+			if r.From, err = parseWish(from); err != nil {
+				return err
+			}
+			return withBook(cmd, func(ctx context.Context, a *App) error { return a.decideOne(ctx, cmd, r) })
+		}}
+	f := set.Flags()
+	f.StringVar(&r.DefaultCountry, "default-country", "", "calling code of national numbers, such as 1")
+	f.StringVar(&r.Zone, "zone", "", "IANA zone of time stamps that name none (default UTC)")
+	f.StringVar(&r.Source, "source", "", "name within which the record ids are unique (default the topic)")
+	f.StringVar(&from, "from", "", "from when on, RFC 3339 (default as soon as may be)")
+	f.StringVar(&key, "key", "", "idempotency key")
+	list := &cobra.Command{Use: "list", Short: "List the formats of all topics", Args: cobra.NoArgs, RunE: listFormats}
+	c.AddCommand(set, list)
+	return c
+}
+
+func listFormats(cmd *cobra.Command, _ []string) error {
+	type view struct {
+		Topic   string `json:"topic"`
+		Format  string `json:"format"`
+		Version uint16 `json:"version"`
+		Source  string `json:"source"`
+		From    string `json:"from,omitempty"`
+	}
+	return withBook(cmd, func(_ context.Context, a *App) error {
+		var views []view
+		for f := range a.follower.Book().Formats() {
+			views = append(views, view{f.Topic, f.Name, f.Version, f.SourceName, whenText(f.FromMs)})
+		}
+		return rows(newPrinter(cmd), views, []string{"topic", "format", "version", "source", "from"},
+			func(v view) []any { return []any{v.Topic, v.Format, v.Version, v.Source, v.From} })
+	})
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/google/uuid"
+
+	"github.com/tollgate/tollgate/balance/ledger"
+	"github.com/tollgate/tollgate/balance/lua"
+	"github.com/tollgate/tollgate/balance/posting"
+	"github.com/tollgate/tollgate/rater/book"
+	"github.com/tollgate/tollgate/rater/entry"
+	"github.com/tollgate/tollgate/rater/money"
+	"github.com/tollgate/tollgate/rater/stream"
+)
+
+// Limits of a command that talks to the servers.
+const (
+	bookTimeout   = 30 * time.Second // to read the book, and to read back what was written to it
+	answerTimeout = 15 * time.Second // for a shard to apply an entry
+	answerPoll    = 10 * time.Millisecond
+)
+
+// readBook reads the book to its end.
+func (a *App) readBook(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, bookTimeout)
+	defer cancel()
+	if err := a.checkLogs(ctx); err != nil {
+		return err
+	}
+	if err := a.follower.CatchUp(ctx); err != nil {
+		return err
+	}
+	if !a.follower.Book().Opened() {
+		return fmt.Errorf("the installation is not open: %w", errNotMigrated)
+	}
+	return nil
+}
+
+// decide writes records to the book and reads back what became of them. A refusal is an error.
+func (a *App) decide(ctx context.Context, records ...book.Record) ([]book.Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, bookTimeout)
+	defer cancel()
+	decisions, err := a.follower.Decide(ctx, records...)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range decisions {
+		if !d.Accepted && !d.Repeated {
+			return decisions, refusedf("the book refused %s: %s", d.Kind, d.Refusal)
+		}
+	}
+	return decisions, nil
+}
+
+// newID is the id of a record of the book, or the idempotency key of an API entry, where the caller names none.
+func newID(named string) string {
+	if named != "" {
+		return named
+	}
+	return uuid.NewString()
+}
+
+// account finds the account that the operator means.
+func (a *App) account(text string) (*book.Account, error) {
+	found, err := a.follower.Book().ResolveAccount(text)
+	if err != nil {
+		return nil, exitError{err, exitNotFound}
+	}
+	return found, nil
+}
+
+// live reads an account from its shard, nil if the shard does not know it yet.
+func (a *App) live(ctx context.Context, number uint32) (*ledger.Account, error) {
+	found, err := a.shards.Accounts(ctx, a.follower.Book().Shard(number), []uint32{number})
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	return &found[0].State, nil
+}
+
+// request is what an operator asks of an account's shard: an API entry.
+type request struct {
+	kind        entry.Kind
+	account     *book.Account
+	amountUnits money.Amount
+	args        [entry.ArgCount]int64
+	key         string // idempotency key
+	note        string
+}
+
+// submit appends the request to the log of the account's shard, waits until it is applied, and gives what became of it.
+// The same key again gives the first outcome; with another request under it, a refusal.
+func (a *App) submit(ctx context.Context, r request) (ledger.APIResult, error) {
+	b := a.follower.Book()
+	shard := b.Shard(r.account.Number)
+	now := a.clock.Now().UnixMilli()
+	body := fmt.Sprint(r.kind, r.account.Number, r.amountUnits, r.args, r.note)
+	r.args[entry.ArgBody] = int64(xxhash.Sum64String(body) & (1<<53 - 1)) // scripts count exactly up to 2⁵³
+	e := entry.Entry{
+		Kind: r.kind, Account: r.account.Number, AmountUnits: r.amountUnits, EventMs: now,
+		LocalDay: b.LocalDay(r.account, now, min(now, b.FrontierMs())), Args: r.args,
+		ID: []byte(r.key), IDHash: max(1, xxhash.Sum64String(principal()+"\x00"+r.key)), Extra: []byte(r.note),
+	}
+	offset, err := a.appendEntry(ctx, shard, &e)
+	if err != nil {
+		return ledger.APIResult{}, err
+	}
+	if err := a.awaitApplied(ctx, shard, offset); err != nil {
+		return ledger.APIResult{}, fmt.Errorf("the request is in the log at %s[%d] offset %d, key %q, and will be applied, but there is no answer yet: %w", a.topics.entries, shard, offset, r.key, err)
+	}
+	result, kept, err := a.shards.Result(ctx, shard, e.IDHash)
+	switch {
+	case err != nil:
+		return result, err
+	case !kept:
+		return result, fmt.Errorf("the request with key %q was applied or had expired, and its outcome is no longer kept: look at the statement", r.key)
+	case result.BodyHash != r.args[entry.ArgBody]:
+		return result, refusedf("the key %q was used for another request before", r.key)
+	case result.Outcome.Result == posting.Refused:
+		return result, refusedf("the shard refused it: an amount or a setting is out of bounds")
+	}
+	return result, nil
+}
+
+// principal is who the operator is: idempotency keys are per principal.
+func principal() string {
+	if u, err := user.Current(); err == nil {
+		return "cli/" + u.Username
+	}
+	return "cli"
+}
+
+// appendEntry appends one entry that no log feeds to a shard's log, and gives its offset.
+func (a *App) appendEntry(ctx context.Context, shard int32, e *entry.Entry) (int64, error) {
+	var block entry.Block
+	block.Reset(entry.Source{}, entry.None)
+	block.Add(e)
+	producer := a.kafka.NewProducer()
+	if err := producer.Append(a.topics.entries, shard, nil, block.AppendTo(nil)); err != nil {
+		return 0, err
+	}
+	for {
+		err := producer.Send(ctx)
+		if err == nil {
+			return producer.Result(0).BaseOffset, nil
+		}
+		if ctx.Err() != nil || !stream.Retriable(err) {
+			return 0, fmt.Errorf("cannot append to %s[%d]: %w", a.topics.entries, shard, err)
+		}
+		a.clock.Sleep(ctx, 10*answerPoll)
+	}
+}
+
+// awaitApplied waits until the shard has applied the entry at the offset.
+func (a *App) awaitApplied(ctx context.Context, shard int32, offset int64) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	heads := make([]lua.Head, 1)
+	for {
+		if err := a.shards.Heads(ctx, []int32{shard}, heads); err != nil && ctx.Err() == nil {
+			return err
+		}
+		if heads[0].Initialized && heads[0].WM >= offset {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.New("is a process with the debit stage running?")
+		}
+		a.clock.Sleep(ctx, answerPoll)
+	}
+}
+
+// amount reads an amount of the account's currency from the command line.
+func amount(account *book.Account, text string) (money.Amount, error) {
+	units, err := account.Currency.Parse(strings.TrimSpace(text))
+	if err != nil {
+		return 0, exitError{err, exitUsage}
+	}
+	return units, nil
+}

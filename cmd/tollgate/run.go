@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tollgate/tollgate/rater/book"
+	"github.com/tollgate/tollgate/sink"
+)
+
+func serveCommand() *cobra.Command {
+	var stages []string
+	c := &cobra.Command{
+		Use: "serve", Short: "Run the service until SIGINT or SIGTERM", Args: cobra.NoArgs,
+		Long: "Run the stages of the config, or those of --stages, until SIGINT or SIGTERM; then finish what is under way and end.\n" +
+			"Any number of processes may run the same stages: they share the partitions, and none of them can do harm.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withApp(cmd, func(ctx context.Context, a *App) error {
+				if len(stages) > 0 {
+					a.cfg.Stages = stages
+				}
+				if err := a.cfg.validate(); err != nil {
+					return exitError{err, exitUsage}
+				}
+				return a.Serve(ctx)
+			})
+		},
+	}
+	c.Flags().StringSliceVar(&stages, "stages", nil, "stages to run, of rate, debit, store, audit, act, recharge, late")
+	return c
+}
+
+// defaultShards is the number of shards of a new installation.
+const defaultShards = 64
+
+func migrateCommand() *cobra.Command {
+	var shards int32
+	var bookFile string
+	c := &cobra.Command{
+		Use: "migrate", Short: "Make what is missing: logs, tables; open the installation", Args: cobra.NoArgs,
+		Long: "Make the topics and tables that are missing, load a book file if one is given, and open the installation.\n" +
+			"Only before an installation is open can its book be back-dated, so give the file of a new installation here.\n" +
+			"Running it again changes nothing.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var file *book.File
+			if bookFile != "" {
+				var err error
+				if file, err = loadBookFile(bookFile); err != nil {
+					return err
+				}
+			}
+			return withApp(cmd, func(ctx context.Context, a *App) error {
+				p := newPrinter(cmd)
+				return a.migrate(ctx, shards, file, func(line string) { p.say("%s", line) })
+			})
+		},
+	}
+	c.Flags().Int32Var(&shards, "shards", defaultShards, "number of shards of a new installation, fixed for ever; 16 for one machine")
+	c.Flags().StringVar(&bookFile, "book", "", "book file to load before the installation is opened")
+	return c
+}
+
+// migrate brings logs and tables up to date, loads the file, and opens the installation if it is not open.
+func (a *App) migrate(ctx context.Context, shards int32, file *book.File, report func(string)) error {
+	if existing, err := a.kafka.Partitions(ctx, a.topics.entries); err == nil {
+		shards = existing
+	}
+	if err := a.makeLogs(ctx, shards, report); err != nil {
+		return err
+	}
+	options, err := a.cfg.ClickHouse.options()
+	if err != nil {
+		return err
+	}
+	if err := sink.Migrate(ctx, options, 0); err != nil {
+		return err
+	}
+	report("tables of database " + a.cfg.ClickHouse.Database + " are up to date")
+	if err := a.follower.CatchUp(ctx); err != nil {
+		return err
+	}
+	if file != nil {
+		accepted, refused, err := a.importFile(ctx, file, func(line int, problem string) { report(fmt.Sprintf("line %d: %s", line, problem)) })
+		if err != nil {
+			return err
+		}
+		report(fmt.Sprintf("book file loaded: %d records accepted, %d refused", accepted, refused))
+		if refused > 0 {
+			return refusedf("the book refused %d records; the installation stays closed: mend the file and run this again", refused)
+		}
+	}
+	if b := a.follower.Book(); b.Opened() {
+		if b.Installation() != a.cfg.Installation {
+			return refusedf("these logs belong to installation %q, the config says %q", b.Installation(), a.cfg.Installation)
+		}
+		report(fmt.Sprintf("installation %s is open, %d shards", b.Installation(), b.Shards()))
+		return nil
+	}
+	open := &book.Open{Header: book.Header{ID: "open"}, Installation: a.cfg.Installation, Shards: shards}
+	if _, err := a.decide(ctx, open); err != nil {
+		return err
+	}
+	report(fmt.Sprintf("installation %s opened with %d shards", a.cfg.Installation, shards))
+	return nil
+}
+
+// copyAccounts writes what the analysts' views need to know of all accounts to ClickHouse.
+func (a *App) copyAccounts(ctx context.Context) error {
+	b := a.follower.Book()
+	var accounts []sink.Account
+	for account := range b.Accounts() {
+		accounts = append(accounts, sink.Account{
+			ID: account.Number, Currency: account.Currency.String(), MinorDigits: uint8(account.Currency.MinorDigits()),
+			Plan: b.PlanAt(account, b.FrontierMs()).Name, Zone: b.ZoneAt(account, b.FrontierMs()).Name, Version: b.Offset(),
+		})
+	}
+	return a.clickhouse.WriteAccounts(ctx, accounts)
+}
