@@ -68,7 +68,7 @@ func (a *App) Close() error {
 
 func (a *App) newFollower() *book.Follower {
 	cfg := book.DefaultFollowConfig()
-	cfg.Topic, cfg.DemandAppendTime = a.topics.book, a.cfg.Kafka.AppendTimeBit
+	cfg.Topic, cfg.ImagesTopic, cfg.DemandAppendTime = a.topics.book, a.topics.bookImages, a.cfg.Kafka.AppendTimeBit
 	return book.NewFollower(book.FollowDeps{
 		Reader: a.kafka.NewFetcher(), Writer: a.kafka.NewProducer(), Topics: a.kafka, Clock: a.clock, Logger: a.logger,
 	}, cfg)

@@ -221,9 +221,20 @@ func ParseConfig(text []byte) (Config, error) {
 	case errors.As(err, &bad):
 		return Config{}, bad.at(text)
 	case err != nil:
-		return Config{}, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+		return Config{}, onOneLine(err, text)
 	}
 	return c, c.validate()
+}
+
+// onOneLine says in one line what the decoder found, and where.
+func onOneLine(err error, config []byte) error {
+	var found yaml.Error
+	if !errors.As(err, &found) || found.GetToken() == nil {
+		return err
+	}
+	number := found.GetToken().Position.Line
+	lines := strings.Split(string(config), "\n")
+	return fmt.Errorf("line %d: %s: %s", number, strings.TrimSpace(lines[min(number, len(lines))-1]), found.GetMessage())
 }
 
 // durationError is a text that is no duration.

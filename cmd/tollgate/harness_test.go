@@ -94,8 +94,8 @@ type options struct {
 	book, bookText string
 	// unopened leaves migrating to the test.
 	unopened bool
-	parts          []local.Part
-	change         func(*Config)
+	parts    []local.Part
+	change   func(*Config)
 }
 
 // newInstallation starts servers, makes the carrier topics, and opens an installation.

@@ -11,10 +11,10 @@ import (
 )
 
 // topics are the names of Tollgate's own logs.
-type topics struct{ book, entries, postings, snapshots, events, deadLetters string }
+type topics struct{ book, bookImages, entries, postings, snapshots, events, deadLetters string }
 
 func topicsOf(prefix string) topics {
-	return topics{prefix + "book", prefix + "entries", prefix + "postings", prefix + "snapshots", prefix + "events", prefix + "dead-letters"}
+	return topics{prefix + "book", prefix + "book-images", prefix + "entries", prefix + "postings", prefix + "snapshots", prefix + "events", prefix + "dead-letters"}
 }
 
 // group is the consumer group of a stage.
@@ -40,6 +40,7 @@ func (a *App) logSpecs(shards int32) []stream.TopicSpec {
 	kept := logRetention.Milliseconds()
 	return []stream.TopicSpec{
 		stamped(a.topics.book, 1, -1, -1),
+		stamped(a.topics.bookImages, 1, -1, snapshotsKeptBytes),
 		stamped(a.topics.entries, shards, kept, -1),
 		stamped(a.topics.postings, shards, kept, -1),
 		stamped(a.topics.snapshots, shards, -1, snapshotsKeptBytes),
@@ -69,7 +70,7 @@ var errNotMigrated = errors.New("run `tollgate migrate` first")
 
 // checkLogs makes sure that the logs are there before any stage starts: a clear line now beats retries for ever.
 func (a *App) checkLogs(ctx context.Context) error {
-	for _, name := range []string{a.topics.book, a.topics.entries, a.topics.postings, a.topics.snapshots, a.topics.events} {
+	for _, name := range []string{a.topics.book, a.topics.bookImages, a.topics.entries, a.topics.postings, a.topics.snapshots, a.topics.events, a.topics.deadLetters} {
 		if _, err := a.kafka.TopicID(ctx, name); errors.Is(err, stream.ErrUnknownTopic) {
 			return fmt.Errorf("kafka has no topic %s: %w", name, errNotMigrated)
 		} else if err != nil {

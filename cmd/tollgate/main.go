@@ -64,7 +64,25 @@ func run(ctx context.Context, root *cobra.Command) int {
 	if errors.As(err, &e) {
 		return e.status
 	}
-	return exitFailed
+	return exitUsage // the command's own work did not begin
+}
+
+// giveStatus has every error of a command's own work carry a status. What is without one came from the command line.
+func giveStatus(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		giveStatus(sub)
+	}
+	work := c.RunE
+	if work == nil {
+		return
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		err := work(cmd, args)
+		if e := (exitError{}); err != nil && !errors.As(err, &e) {
+			return exitError{err, exitFailed}
+		}
+		return err
+	}
 }
 
 // newRoot builds the command table.
@@ -91,5 +109,6 @@ func newRoot() *cobra.Command {
 	add("book", importCommand(), accountCommand(), numberCommand(), tariffCommand(), formatCommand(), topupCommand(), replayCommand())
 	add("look", statementCommand(), verifyCommand())
 	add("try", decodeCommand(), rateCommand())
+	giveStatus(root)
 	return root
 }

@@ -27,10 +27,10 @@ func TestRedisLosesItsTail(t *testing.T) {
 	dice := rand.New(rand.NewPCG(n, 2))
 	flow := in.flow(flowPerSecond)
 	for range 5 {
-		all.progress(20_000)
+		all.progress(60_000) // some 3 MB
 		rewinds := all.metric("tollgate_debit_rewinds_total")
 		in.must(in.stack.Redis.Kill())
-		cut, err := in.stack.Redis.CutAOF(50_000 + dice.Int64N(4_000_000))
+		cut, err := in.stack.Redis.CutAOF(20_000 + dice.Int64N(1_000_000))
 		in.must(err)
 		t.Logf("%5.1f s: killed redis and cut %d bytes", time.Since(flow.began).Seconds(), cut)
 		in.must(in.stack.Redis.Restart(t.Context()))

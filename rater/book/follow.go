@@ -1,11 +1,15 @@
 package book
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/tollgate/tollgate/rater/stream"
 )
@@ -20,6 +24,10 @@ type FollowConfig struct {
 	HeartbeatEvery time.Duration
 	// RetryMin and RetryMax bound the pause before a failed call is made again.
 	RetryMin, RetryMax time.Duration
+	// ImagesTopic keeps images of the book, from which a Follower begins; "" is none. Run writes one whenever the log has
+	// grown by ImageRecords, most of which are heartbeats.
+	ImagesTopic  string
+	ImageRecords int64
 	// DemandAppendTime makes a record whose time the broker did not stamp an error.
 	DemandAppendTime bool
 }
@@ -28,7 +36,7 @@ type FollowConfig struct {
 func DefaultFollowConfig() FollowConfig {
 	return FollowConfig{
 		Topic: "book", MaxWait: 100 * time.Millisecond, HeartbeatEvery: 500 * time.Millisecond,
-		RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second, DemandAppendTime: true,
+		RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second, ImageRecords: 200_000, DemandAppendTime: true,
 	}
 }
 
@@ -48,6 +56,7 @@ type Follower struct {
 	cfg     FollowConfig
 	builder *Builder
 	next    int64 // -1 until the start of the log is known
+	imaged  int64 // offset of the newest image that is known
 	newest  atomic.Pointer[Book]
 	heard   time.Time
 	wanted  map[string]*Decision // ids that Decide waits for, nil until they are decided
@@ -70,6 +79,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		err := f.step(ctx)
 		if err == nil {
 			err = f.beat(ctx)
+		}
+		if err == nil && f.cfg.ImagesTopic != "" && f.builder.Offset()-f.imaged >= f.cfg.ImageRecords {
+			err = f.writeImage(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			pause = f.cfg.RetryMin
@@ -137,19 +149,24 @@ func (f *Follower) append(ctx context.Context, records []Record) error {
 		if err != nil {
 			return err
 		}
-		err = f.Writer.Append(f.cfg.Topic, 0, nil, value)
-		if err == nil {
-			continue
-		}
-		if err = f.send(ctx); err != nil { // the batch was full
-			return err
-		}
-		f.Writer.Reset()
-		if err = f.Writer.Append(f.cfg.Topic, 0, nil, value); err != nil {
+		if err := f.gather(ctx, f.cfg.Topic, nil, value); err != nil {
 			return err
 		}
 	}
 	return f.send(ctx)
+}
+
+// gather hands a message to the writer, which may have to send others first.
+func (f *Follower) gather(ctx context.Context, topic string, key, value []byte) error {
+	err := f.Writer.Append(topic, 0, key, value)
+	if !errors.Is(err, stream.ErrBatchFull) {
+		return err
+	}
+	if err := f.send(ctx); err != nil {
+		return err
+	}
+	f.Writer.Reset()
+	return f.Writer.Append(topic, 0, key, value)
 }
 
 // send does not give up before ctx ends: a copy that arrives twice counts once.
@@ -171,11 +188,9 @@ func (f *Follower) send(ctx context.Context) error {
 // step reads what there is and publishes the new Book.
 func (f *Follower) step(ctx context.Context) error {
 	if f.next < 0 {
-		edges, err := f.Topics.ListOffsets(ctx, f.cfg.Topic, []int32{0})
-		if err != nil {
+		if err := f.begin(ctx); err != nil {
 			return err
 		}
-		f.next, f.heard = edges[0].Start, f.Clock.Now()
 	}
 	if err := f.Reader.Fetch(ctx, []stream.Position{{Topic: f.cfg.Topic, Offset: f.next}}, f.cfg.MaxWait); err != nil {
 		return fmt.Errorf("cannot read the book: %w", err)
@@ -198,8 +213,88 @@ func (f *Follower) step(ctx context.Context) error {
 		}
 		f.next, f.heard = m.Offset+1, f.Clock.Now()
 	}
+	if fetched.Err == nil {
+		f.next = max(f.next, fetched.NextOffset)
+	}
 	f.newest.Store(f.builder.Book())
 	return fetched.Err
+}
+
+// begin starts at the newest image, or at the start of the log.
+func (f *Follower) begin(ctx context.Context) error {
+	edges, err := f.Topics.ListOffsets(ctx, f.cfg.Topic, []int32{0})
+	if err != nil {
+		return err
+	}
+	if f.cfg.ImagesTopic != "" {
+		if err := f.readImages(ctx); err != nil {
+			return err
+		}
+	}
+	f.imaged = f.builder.Offset()
+	if f.imaged < edges[0].Start {
+		return fmt.Errorf("BUG: %s begins at %d, but the newest image of the book ends at %d: restore the log or an image", f.cfg.Topic, edges[0].Start, f.imaged)
+	}
+	f.next, f.heard = f.imaged, f.Clock.Now()
+	return nil
+}
+
+// readImages restores the newest whole image, if there is one. Images of several writers may be interleaved: the chunks of
+// one have its key. An image that cannot be restored is passed over for the one before.
+func (f *Follower) readImages(ctx context.Context) error {
+	edges, err := f.Topics.ListOffsets(ctx, f.cfg.ImagesTopic, []int32{0})
+	if err != nil {
+		return err
+	}
+	partial := map[string][][]byte{}
+	for next := edges[0].Start; next < edges[0].End; {
+		if err := f.Reader.Fetch(ctx, []stream.Position{{Topic: f.cfg.ImagesTopic, Offset: next}}, f.cfg.MaxWait); err != nil {
+			return fmt.Errorf("cannot read images of the book: %w", err)
+		}
+		var m stream.Message
+		fetched := f.Reader.Result(0)
+		for fetched.Next(&m) {
+			key := string(m.Key)
+			partial[key] = append(partial[key], bytes.Clone(m.Value))
+			if !Closes(m.Value) {
+				continue
+			}
+			restored, err := Restore(partial[key])
+			delete(partial, key)
+			switch {
+			case errors.Is(err, ErrNewer):
+				return err
+			case err != nil:
+				f.Logger.Warn("book: an image cannot be used", "offset", m.Offset, "error", err)
+			case restored.Offset() > f.builder.Offset():
+				f.builder = restored
+			}
+		}
+		if fetched.Err != nil {
+			return fetched.Err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		next = fetched.NextOffset
+	}
+	return nil
+}
+
+// writeImage writes an image of the book as it is now.
+func (f *Follower) writeImage(ctx context.Context) error {
+	id := uuid.New()
+	f.Writer.Reset()
+	for _, chunk := range f.builder.Image() {
+		if err := f.gather(ctx, f.cfg.ImagesTopic, id[:], chunk); err != nil {
+			return err
+		}
+	}
+	if err := f.send(ctx); err != nil {
+		return err
+	}
+	f.imaged = f.builder.Offset()
+	return nil
 }
 
 // beat writes a heartbeat if the log has been silent for a while.
