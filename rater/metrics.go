@@ -12,8 +12,9 @@ import (
 // Metrics are those of the rate stage. Each loop has its own counts of records, added to the shared counters once a
 // round.
 type Metrics struct {
-	// Retries counts rounds that failed and were tried again, Halts sources that are not read any more.
-	Retries, Halts prometheus.Counter
+	// Retries counts rounds that failed and were tried again, Halts sources that are not read any more, Unstamped messages
+	// that their broker did not stamp.
+	Retries, Halts, Unstamped prometheus.Counter
 
 	rated    [price.MessageOut + 1]prometheus.Counter
 	rejected [entry.OutOfBounds + 1]prometheus.Counter
@@ -29,6 +30,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 			Help: "Rounds that failed and were tried again."}),
 		Halts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "halts_total",
 			Help: "Times that a source was halted because its log no longer holds what was not rated yet."}),
+		Unstamped: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "unstamped_total",
+			Help: "Messages of topics that do not use LogAppendTime, as they must."}),
 		lagging: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "lag_messages",
 			Help: "Messages of a carrier topic that are not rated yet."}, []string{"topic", "partition"}),
 		ahead: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "source_ahead_seconds",
@@ -38,7 +41,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		Help: "Records rated, by service."}, []string{"service"})
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "rejected_total",
 		Help: "Records rejected, by reason."}, []string{"reason"})
-	registerer.MustRegister(m.Retries, m.Halts, m.lagging, m.ahead, rated, rejected)
+	registerer.MustRegister(m.Retries, m.Halts, m.Unstamped, m.lagging, m.ahead, rated, rejected)
 	for s := price.VoiceIn; s <= price.MessageOut; s++ {
 		m.rated[s] = rated.WithLabelValues(s.String())
 	}

@@ -44,6 +44,10 @@ type Config struct {
 	CommitEvery time.Duration
 	// RetryMin and RetryMax bound the pause before a failed call is made again.
 	RetryMin, RetryMax time.Duration
+	// DemandAppendTime raises an alarm for a source whose broker does not stamp its messages (protocol rule 3); the
+	// producer's time then counts, and its messages wait until the book knows all about that. Only the embedded Kafka of
+	// the demo stamps messages without saying so.
+	DemandAppendTime bool
 	// Drain is how long a loop that is told to stop may take to finish what is under way.
 	Drain time.Duration
 }
@@ -53,7 +57,8 @@ func DefaultConfig() Config {
 	return Config{
 		BookTopic: "book", EntriesTopic: "entries", Group: "tollgate-rate",
 		MaxWait: 250 * time.Millisecond, Linger: 5 * time.Millisecond, EntriesPerBlock: 4000, EntriesPerRound: 64_000,
-		CommitEvery: time.Second, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second, Drain: 4 * time.Second,
+		CommitEvery: time.Second, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
+		DemandAppendTime: true, Drain: 4 * time.Second,
 	}
 }
 
@@ -99,6 +104,7 @@ type source struct {
 	committed       int64   // what the group knows, -1 for nothing
 	blocks          []block // by shard
 	halted          string  // why it is not read any more
+	alarmed         bool    // it was said that its messages are not stamped
 	gauges          gauges
 }
 
@@ -273,6 +279,9 @@ func (l *Loop) checkTopics(ctx context.Context) error {
 func (l *Loop) rate(b *book.Book, s *source, fetched *stream.Fetched, left int) (entries int) {
 	var m stream.Message
 	for entries < left && fetched.Next(&m) {
+		if l.cfg.DemandAppendTime && !m.AppendTimeSet {
+			l.alarm(s, &m)
+		}
 		n, done := l.rateMessage(b, s, &m, left-entries)
 		entries += n
 		if !done {
@@ -362,6 +371,17 @@ func (l *Loop) add(s *source, shard int32) bool {
 	b.Add(&l.entry)
 	l.tally.note(&l.entry)
 	return true
+}
+
+// alarm counts a message that the broker did not stamp, and says so once for each source.
+func (l *Loop) alarm(s *source, m *stream.Message) {
+	l.Metrics.Unstamped.Inc()
+	if s.alarmed {
+		return
+	}
+	s.alarmed = true
+	l.Logger.Error("rate: the broker does not stamp this source: set message.timestamp.type=LogAppendTime on the topic",
+		"topic", s.Topic, "partition", s.Partition, "offset", m.Offset)
 }
 
 // halt stops reading one source; the others go on.

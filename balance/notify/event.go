@@ -69,9 +69,9 @@ type Data struct {
 const facts = posting.BecameSuspended | posting.BecameRestored | posting.BecameLow | posting.BecameFunded |
 	posting.OpenedIntent | posting.GaveUp
 
-// speaks tells whether a posting may make an event, by its outcome alone.
+// speaks tells whether a posting may make an event or a dead letter, by its outcome alone.
 func speaks(result posting.Result, flags posting.Flags) bool {
-	return flags&facts != 0 || result == posting.Applied
+	return flags&facts != 0 || result == posting.Applied || result == posting.Rejected
 }
 
 // place is where a posting stands, and for which installation.

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,7 +36,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	events := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "events_total",
 		Help: "Events appended, by type; one that is sent again counts again."}, []string{"type"})
 	registerer.MustRegister(events, m.lagging)
-	for _, name := range Types {
+	for _, name := range append(slices.Clone(Types), RecordRejected) {
 		m.events[name] = events.WithLabelValues(name)
 	}
 	return m

@@ -33,6 +33,8 @@ type Config struct {
 	// PostingsTopic is the log that is read, EventsTopic the one that is written: it has as many partitions, and the
 	// events of a shard are in the partition of the same number.
 	PostingsTopic, EventsTopic string
+	// DeadLettersTopic gets the records that could not be rated. It has as many partitions, too.
+	DeadLettersTopic string
 	// Group is the consumer group that remembers how far each shard is told.
 	Group string
 	// MaxWait bounds how long a fetch waits for postings.
@@ -48,7 +50,7 @@ type Config struct {
 // DefaultConfig is the configuration of a notify loop on one machine.
 func DefaultConfig() Config {
 	return Config{
-		PostingsTopic: "postings", EventsTopic: "events", Group: "tollgate-notify",
+		PostingsTopic: "postings", EventsTopic: "events", DeadLettersTopic: "dead-letters", Group: "tollgate-notify",
 		MaxWait: 250 * time.Millisecond, BlocksPerRound: 256, CommitEvery: time.Second,
 		RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 	}
@@ -283,6 +285,13 @@ func (l *Loop) tell(ctx context.Context, s *shard) error {
 			continue
 		}
 		l.block.Entries.Get(i, &l.entry)
+		at := place{installation: l.cfg.Installation, shard: s.id, offset: l.block.EntryOffset, ix: uint32(i), appendMs: l.block.AppendMs}
+		if o.Result == posting.Rejected {
+			if err := l.bury(ctx, at); err != nil {
+				return err
+			}
+			continue
+		}
 		if o.Flags&facts == 0 && l.entry.Kind != entry.Payment && l.entry.Kind != entry.PaymentFailed {
 			continue
 		}
@@ -290,10 +299,9 @@ func (l *Loop) tell(ctx context.Context, s *shard) error {
 		if currency == (money.Currency{}) {
 			return fmt.Errorf("the book does not tell the currency of account %d yet, which has an event at entry %d of shard %d", l.entry.Account, l.block.EntryOffset, s.id)
 		}
-		at := place{installation: l.cfg.Installation, shard: s.id, offset: l.block.EntryOffset, ix: uint32(i), appendMs: l.block.AppendMs}
 		l.events = describe(l.events[:0], at, &l.entry, o, currency)
 		for k := range l.events {
-			if err := l.gather(ctx, s, &l.events[k]); err != nil {
+			if err := l.announce(ctx, s, &l.events[k]); err != nil {
 				return err
 			}
 		}
@@ -301,24 +309,39 @@ func (l *Loop) tell(ctx context.Context, s *shard) error {
 	return nil
 }
 
-// gather hands an event to the writer, which may have to send others first.
-func (l *Loop) gather(ctx context.Context, s *shard, e *Event) error {
-	var err error
-	if l.wire, err = e.appendTo(l.wire[:0]); err != nil {
+// bury gathers the dead letter of the loop's entry.
+func (l *Loop) bury(ctx context.Context, at place) error {
+	d := deadLetter(at, l.block.Entries.Source, &l.entry)
+	wire, err := d.appendTo(l.wire[:0])
+	if l.wire = wire; err != nil {
+		return err
+	}
+	return l.gather(ctx, l.cfg.DeadLettersTopic, at.shard, nil, RecordRejected)
+}
+
+// announce gathers an event.
+func (l *Loop) announce(ctx context.Context, s *shard, e *Event) error {
+	wire, err := e.appendTo(l.wire[:0])
+	if l.wire = wire; err != nil {
 		return err
 	}
 	l.key = strconv.AppendUint(l.key[:0], uint64(e.Data.Account), 10)
-	err = l.Writer.Append(l.cfg.EventsTopic, s.id, l.key, l.wire)
+	return l.gather(ctx, l.cfg.EventsTopic, s.id, l.key, e.Type)
+}
+
+// gather hands what stands in wire to the writer, which may have to send others first.
+func (l *Loop) gather(ctx context.Context, topic string, shard int32, key []byte, kind string) error {
+	err := l.Writer.Append(topic, shard, key, l.wire)
 	if errors.Is(err, stream.ErrBatchFull) {
 		if err = l.send(ctx); err == nil {
 			l.Writer.Reset()
-			err = l.Writer.Append(l.cfg.EventsTopic, s.id, l.key, l.wire)
+			err = l.Writer.Append(topic, shard, key, l.wire)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot gather events of shard %d: %w", s.id, err)
+		return fmt.Errorf("cannot gather what shard %d has to tell: %w", shard, err)
 	}
-	l.sent[e.Type]++
+	l.sent[kind]++
 	return nil
 }
 

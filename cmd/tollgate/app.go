@@ -155,15 +155,17 @@ func split(partitions map[string][]int32, n int) []map[string][]int32 {
 	return shares
 }
 
-// rate reads the topics that have a format in the book, and the book itself. When a topic gets its first format, it joins
-// anew.
+// rate reads the topics that have a format in the book, and the book itself. When a topic gets its first format, or is
+// made, it joins anew.
 func (a *App) rate(ctx context.Context) error {
 	metrics := rater.NewMetrics(a.registry)
 	for ctx.Err() == nil {
-		topics := a.sources()
+		topics := a.readable(ctx)
 		turn, cancel := context.WithCancel(ctx)
-		go func() { // ends with turn
-			for turn.Err() == nil && slices.Equal(topics, a.sources()) {
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			for turn.Err() == nil && slices.Equal(topics, a.readable(turn)) {
 				a.clock.Sleep(turn, time.Second)
 			}
 			cancel()
@@ -172,21 +174,23 @@ func (a *App) rate(ctx context.Context) error {
 			loop: func(g stream.Generation, share map[string][]int32) runner {
 				cfg := rater.DefaultConfig()
 				cfg.BookTopic, cfg.EntriesTopic, cfg.Group, cfg.Linger = a.topics.book, a.topics.entries, a.cfg.group("rate"), a.cfg.Rate.Linger
-				cfg.Drain = a.cfg.drainLoops()
+				cfg.Drain, cfg.DemandAppendTime = a.cfg.drainLoops(), a.cfg.Kafka.AppendTimeBit
 				return rater.NewLoop(rater.Deps{
 					Reader: a.kafka.NewFetcher(), Writer: a.kafka.NewProducer(), Topics: a.kafka, Commits: a.kafka,
 					Books: a.follower, Clock: a.clock, Metrics: metrics, Logger: a.logger,
 				}, cfg, g.GenerationRef, share)
 			}})
 		cancel()
-		if err != nil {
-			return err
+		<-watched
+		if err != nil && ctx.Err() == nil {
+			a.logger.Warn("rate: cannot read the sources, trying again", "topics", topics, "error", err)
+			a.clock.Sleep(ctx, time.Second)
 		}
 	}
 	return nil
 }
 
-// sources are the topics that the rate stage reads, the book first.
+// sources are the topics that the book has a format for, and the book itself.
 func (a *App) sources() []string {
 	topics := []string{a.topics.book}
 	for f := range a.follower.Book().Formats() {
@@ -194,6 +198,14 @@ func (a *App) sources() []string {
 	}
 	slices.Sort(topics)
 	return slices.Compact(topics)
+}
+
+// readable are the sources that Kafka has. A topic that only the book knows is nothing to read yet, and no reason to stop.
+func (a *App) readable(ctx context.Context) []string {
+	return slices.DeleteFunc(a.sources(), func(topic string) bool {
+		_, err := a.kafka.TopicID(ctx, topic)
+		return errors.Is(err, stream.ErrUnknownTopic)
+	})
 }
 
 func (a *App) debit(ctx context.Context) error {
@@ -249,7 +261,7 @@ func (a *App) act(ctx context.Context) error {
 		loop: func(g stream.Generation, share map[string][]int32) runner {
 			cfg := notify.DefaultConfig()
 			cfg.Installation, cfg.Group = a.cfg.Installation, a.cfg.group("act")
-			cfg.PostingsTopic, cfg.EventsTopic = a.topics.postings, a.topics.events
+			cfg.PostingsTopic, cfg.EventsTopic, cfg.DeadLettersTopic = a.topics.postings, a.topics.events, a.topics.deadLetters
 			return notify.NewLoop(notify.Deps{
 				Reader: a.kafka.NewFetcher(), Writer: a.kafka.NewProducer(), Topics: a.kafka, Commits: a.kafka,
 				Currencies: accountBook{a.follower}, Clock: a.clock, Metrics: metrics, Logger: a.logger,

@@ -95,12 +95,9 @@ func accountCommands(o operator, in *installation) {
 	in.balance(1, "100.")
 	o.shows(map[string]any{"account": 1, "status": "active", "balance": "100.00", "threshold": "5.00", "zone": "America/New_York"}, "account", "show", "1")
 	o.shows(map[string]any{"account": 1}, "account", "show", "+12125550100")
-	opened := o.shows(map[string]any{"account": 3, "currency": "USD", "plan": "plain"},
+	o.shows(map[string]any{"account": 3, "currency": "USD", "plan": "plain"},
 		"account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
-	again := o.does("account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
-	if len(again) != 1 || again[0]["account"] != opened["account"] {
-		o.Errorf("the same key opened another account: %v", again)
-	}
+	o.fails(exitRefused, "first-customer", "account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
 	in.balance(3, "7.5")
 	o.shows(map[string]any{"threshold": "2.00", "recharge_to": "30.00"}, "account", "set", "3", "--threshold", "2", "--recharge-to", "30")
 	o.shows(map[string]any{"zone": "UTC"}, "account", "set", "3", "--plan", "plain")
@@ -164,8 +161,8 @@ func shardCommands(o operator, in *installation) {
 	if !strings.Contains(fmt.Sprint(halted["reason"]), "we look at something") {
 		o.Errorf("the reason is %v", halted["reason"])
 	}
-	o.fails(exitFailed, "shard "+shard, "doctor")
-	in.say("carrier.own", 0, call("waits"))
+	o.fails(exitFailed, "bad", "doctor")
+	in.say("carrier.own", 0, call("waits", func(r *record) { r.Start = time.Now().UnixMilli() })) // its number has an owner since a few seconds
 	o.does("shard", "resume", shard, "--reason", "all is well")
 	resumed := o.shows(map[string]any{"state": "running", "accounts": 1}, "shard", "inspect", shard)
 	if !strings.Contains(fmt.Sprint(resumed["history"]), "all is well") {

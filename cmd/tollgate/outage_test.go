@@ -57,7 +57,7 @@ func TestRedisEmptied(t *testing.T) {
 	}
 	imageless.stop()
 
-	all := in.serve("with-images", nil, func(c *Config) { c.Audit.ImageEntries = 20_000 })
+	all := in.serve("with-images", nil, func(c *Config) { c.Audit.ImageEntries, c.Log.Level = 20_000, "info" })
 	all.awaitMetric(time.Minute, 2*testShards, "tollgate_audit_images_total")
 	in.empties(all, func() { in.must(client.FlushAll(t.Context()).Err()) })
 	all.awaitMetric(time.Minute, 3*testShards, "tollgate_audit_images_total")
