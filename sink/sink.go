@@ -117,6 +117,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.Logger.Warn("store: trying again", "error", err, "pause", pause)
 			last = reason
 		}
+		l.measure(ctx)
 		l.Clock.Sleep(ctx, pause)
 		pause = min(2*pause, l.cfg.RetryMax)
 	}
@@ -191,6 +192,21 @@ func (l *Loop) read(ctx context.Context) error {
 		}
 	}
 	return failure
+}
+
+// measure shows how far the shards are behind while rows cannot be written, and so no more are read.
+func (l *Loop) measure(ctx context.Context) {
+	ids := make([]int32, len(l.shards))
+	for i, s := range l.shards {
+		ids[i] = s.id
+	}
+	edges, err := l.Topics.ListOffsets(ctx, l.cfg.PostingsTopic, ids)
+	if err != nil {
+		return // what failed before is tried again, and says what is wrong
+	}
+	for i, s := range l.shards {
+		l.Metrics.lag(s.id, edges[i].End-s.taken.Next)
+	}
 }
 
 // patience is how long a fetch may wait: rows at hand must not become older than they may.

@@ -362,6 +362,6 @@ func (b accountBook) Day(account uint32, ms int64) int32 {
 
 // closeDays has the days that are over closed, in every zone that an account is in. Anyone may; the book takes the first.
 func (a *App) closeDays(ctx context.Context) error {
-	closer := newCloser(a.newFollower(), a.cfg.Closing.AfterMidnight, a.clock, a.logger)
-	return closer.Run(ctx)
+	c := closer{books: a.follower, writer: a.kafka.NewProducer(), topic: a.topics.book, after: a.cfg.Closing.AfterMidnight, clock: a.clock, logger: a.logger}
+	return c.Run(ctx)
 }

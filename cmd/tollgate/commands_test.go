@@ -21,7 +21,7 @@ type operator struct {
 // does runs a command that must work, and gives what it printed: one JSON value a line.
 func (o operator) does(args ...string) (values []map[string]any) {
 	o.Helper()
-	r := command(o.T, "", append(args, "--config", o.config)...)
+	r := command(o.T, "", append([]string{"--config", o.config}, args...)...)
 	fine(o.T, r)
 	for line := range strings.Lines(r.out) {
 		var v map[string]any
@@ -36,7 +36,7 @@ func (o operator) does(args ...string) (values []map[string]any) {
 // fails runs a command that must fail: soon, with the status, and with one line that holds the words.
 func (o operator) fails(status int, words string, args ...string) {
 	o.Helper()
-	o.clear(command(o.T, "", append(args, "--config", o.config)...), status, words)
+	o.clear(command(o.T, "", append([]string{"--config", o.config}, args...)...), status, words)
 }
 
 func (o operator) clear(r result, status int, words string) {
@@ -162,7 +162,8 @@ func shardCommands(o operator, in *installation) {
 		o.Errorf("the reason is %v", halted["reason"])
 	}
 	o.fails(exitFailed, "bad", "doctor")
-	in.say("carrier.own", 0, call("waits", func(r *record) { r.Start = time.Now().UnixMilli() })) // its number has an owner since a few seconds
+	in.formatted("carrier.own")
+	in.say("carrier.own", 0, call("waits", func(r *record) { r.Start = time.Now().UnixMilli() })) // later than its number got an owner
 	o.does("shard", "resume", shard, "--reason", "all is well")
 	resumed := o.shows(map[string]any{"state": "running", "accounts": 1}, "shard", "inspect", shard)
 	if !strings.Contains(fmt.Sprint(resumed["history"]), "all is well") {

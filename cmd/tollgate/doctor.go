@@ -133,7 +133,7 @@ func (a *App) checkCarrierTopic(ctx context.Context, name string) finding {
 	}
 	f.Found = fmt.Sprintf("%d partitions, %s, cleanup %s", len(topic.Partitions), settings["message.timestamp.type"], settings["cleanup.policy"])
 	if settings["message.timestamp.type"] != "LogAppendTime" && a.cfg.Kafka.AppendTimeBit {
-		f.State, f.Advice = bad, "set message.timestamp.type=LogAppendTime on the topic: until then nothing in it is rated"
+		f.State, f.Advice = bad, "set message.timestamp.type=LogAppendTime on the topic: until then the clock of whoever writes to it counts"
 	}
 	if strings.Contains(settings["cleanup.policy"], "compact") {
 		f.State, f.Advice = bad, "set cleanup.policy=delete on the topic: compaction drops records"

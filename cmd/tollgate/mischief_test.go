@@ -189,7 +189,7 @@ func TestCarrierMischief(t *testing.T) {
 	all.stop()
 }
 
-// TestUnstampedTopic shows what becomes of records in a topic whose times are the producer's.
+// TestUnstampedTopic has a topic whose times are the producer's: an alarm, but no stop, and no record is lost.
 func TestUnstampedTopic(t *testing.T) {
 	in := newInstallation(t, options{book: plainBook, sources: []source{{topic: "carrier.own", partitions: 1}}})
 	_, err := in.app.kafka.EnsureTopic(t.Context(), stream.TopicSpec{Name: "carrier.unstamped", Partitions: 1, Replication: 1,
@@ -205,6 +205,7 @@ func TestUnstampedTopic(t *testing.T) {
 	in.say("carrier.unstamped", 0, call("unstamped"))
 	in.say("carrier.own", 0, call("stamped"))
 	in.charged("stamped", "unstamped")
+	all.awaitMetric(time.Second, 1, "tollgate_rate_unstamped_total")
 	all.stop()
 }
 

@@ -53,7 +53,7 @@ func (j *journal) add(offset, frontierMs int64, value []byte) {
 
 // pack gives the chunk of the records that wait.
 func (j *journal) pack() []byte {
-	packer, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	packer, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(chunkBytes), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		panic("BUG: zstd refuses its options: " + err.Error())
 	}

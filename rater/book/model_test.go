@@ -325,3 +325,30 @@ func TestAnImageGoesOnLikeTheLog(t *testing.T) {
 		}
 	})
 }
+
+// Books are read while the Builder goes on; the race detector looks at what they share.
+func TestBooksAreReadWhileTheBuilderGoesOn(t *testing.T) {
+	s := installation(t)
+	b := s.b.Book()
+	times := []int64{b.FrontierMs()}
+	want := answers(b, times)
+	ready, done := make(chan struct{}), make(chan string)
+	go func() {
+		close(ready)
+		for range 100 {
+			if got := answers(b, times); got != want {
+				done <- got
+				return
+			}
+		}
+		done <- want
+	}()
+	<-ready
+	for i := range 2000 {
+		s.must(&AssignNumber{Number: FormatNumber(13_000_000_000 + uint64(i)), Account: 5}, &ChangePlan{Account: 5, Plan: "standard"})
+		s.b.Book()
+	}
+	if got := <-done; got != want {
+		t.Errorf("a Book changed from\n%s\nto\n%s", want, got)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -270,9 +269,9 @@ func decodeRecord(value []byte) (Record, error) {
 	if bytes.Equal(value, heartbeat) {
 		return &Heartbeat{Header{Version: RecordVersion, Kind: "heartbeat"}}, nil
 	}
-	var h Header
-	if err := json.Unmarshal(value, &h); err != nil {
-		return nil, fmt.Errorf("not a record of the book: %w", err)
+	h, err := peekHeader(value)
+	if err != nil {
+		return nil, err
 	}
 	if h.Version > RecordVersion {
 		return nil, fmt.Errorf("record %q of kind %q has version %d: %w", h.ID, h.Kind, h.Version, errNewer)
@@ -281,19 +280,30 @@ func decodeRecord(value []byte) (Record, error) {
 	if h.Version < 1 || r == nil {
 		return nil, fmt.Errorf("no record of the book has version %d and kind %q", h.Version, h.Kind)
 	}
-	if err := h.validate(); err != nil {
-		return nil, err
-	}
 	d := json.NewDecoder(bytes.NewReader(value))
 	d.DisallowUnknownFields()
 	if err := d.Decode(r); err != nil {
-		return nil, fmt.Errorf("record %q is not one of kind %q: %w", h.ID, h.Kind, err)
+		return nil, fmt.Errorf("not a record of kind %q: %w", h.Kind, err)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("record %q is followed by something else", h.ID)
+	if rest := bytes.TrimSpace(value[d.InputOffset():]); len(rest) > 0 {
+		return nil, fmt.Errorf("record %q is followed by %d bytes", r.header().ID, len(rest))
 	}
-	if *r.header() != h {
-		return nil, fmt.Errorf("record %q names a field of its header twice", h.ID)
+	if full := r.header(); full.Kind != h.Kind || full.Version != h.Version {
+		return nil, fmt.Errorf("record %q names its kind or version twice", full.ID)
 	}
-	return r, nil
+	return r, r.header().validate()
+}
+
+// peekHeader reads the version and the kind. Encode writes them first, so that nearly always a look at the first bytes
+// is enough; for others the whole is parsed.
+func peekHeader(value []byte) (h Header, err error) {
+	if rest, ok := bytes.CutPrefix(value, []byte(`{"v":1,"kind":"`)); ok {
+		if kind, _, ok := bytes.Cut(rest, []byte(`"`)); ok && newRecord(string(kind)) != nil {
+			return Header{Version: 1, Kind: string(kind)}, nil
+		}
+	}
+	if err := json.Unmarshal(value, &h); err != nil {
+		return h, fmt.Errorf("not a record of the book: %w", err)
+	}
+	return h, nil
 }

@@ -1,0 +1,495 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// TestHouse keeps the house: who may import whom, what is documented, how long things may grow. It parses the tree and
+// needs nothing else. Every exception is named in a table of this file, with its reason; a table that has become too
+// generous is a failure too.
+func TestHouse(t *testing.T) {
+	h := openHouse(t)
+	for name, rule := range map[string]func(*testing.T){
+		"floors": h.floors, "stages": h.stages, "drivers": h.drivers, "pure": h.pure, "clock": h.clock, "names": h.names,
+		"readmes": h.readmes, "links": h.links, "comments": h.comments, "lengths": h.lengths, "requirements": h.requirements,
+	} {
+		t.Run(name, rule)
+	}
+}
+
+const (
+	houseRoot   = "../.."
+	houseModule = "github.com/tollgate/tollgate/"
+)
+
+// mayImport says which parts of the tree the code of a part may import, tests aside; the longest name counts. A floor
+// imports its own rooms and those of the floors before it in the flow, so that nothing upstream knows what is downstream.
+var mayImport = map[string][]string{
+	"rater":            {"rater"},
+	"balance":          {"rater", "balance"},
+	"sink":             {"rater", "balance", "sink"},
+	"bench":            {"rater/stream", "bench/workload"},
+	"bench/workload":   {}, // an oracle that shares code with what it checks shares its mistakes
+	"bench/simulation": {"rater", "balance", "sink"},
+	"deploy":           {"deploy"},
+	"cmd":              {"rater", "balance", "sink", "bench", "deploy"},
+}
+
+// mayImportInTests is what tests may import besides: servers, and, of the floors after theirs, nothing.
+var mayImportInTests = []string{"deploy/local"}
+
+// stageImporters are those that may import a floor's root package, which is the stage: its loop and its metrics.
+var stageImporters = map[string][]string{
+	"rater":   {"cmd/tollgate", "bench/simulation"},
+	"balance": {"cmd/tollgate", "bench/simulation"},
+	"sink":    {"cmd/tollgate", "bench/simulation"},
+}
+
+// driverUsers are the parts that may import a module which talks to a server, or makes the command line.
+var driverUsers = map[string][]string{
+	"github.com/ClickHouse":         {"sink", "cmd"},
+	"github.com/redis/go-redis":     {"balance/lua", "cmd"},
+	"github.com/segmentio/kafka-go": {"rater/stream", "deploy/local", "cmd"},
+	"github.com/twmb/franz-go":      {"deploy/local"},
+	"github.com/spf13/cobra":        {"cmd/tollgate"},
+}
+
+// driversNowhere are those that a floor's tests must not import either.
+var driversNowhere = map[string]string{
+	"rater": "github.com/ClickHouse", "balance": "github.com/ClickHouse", "sink": "github.com/redis/go-redis",
+}
+
+// pureImports are all imports of the pure packages beyond the standard library.
+var pureImports = map[string][]string{
+	"rater/money":     {"github.com/shopspring/decimal"},
+	"rater/price":     {"rater/money"},
+	"rater/entry":     {"rater/money", "rater/price"},
+	"balance/posting": {"rater/money", "rater/entry"},
+	"balance/ledger":  {"rater/money", "rater/entry", "balance/posting"},
+}
+
+// impureImports are the parts of the standard library that a pure package has no use for.
+var impureImports = []string{"context", "crypto/rand", "io/fs", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "runtime", "sync", "syscall"}
+
+// clockReaders are the files of the floors that ask package time what time it is, or have it wait. All others are told,
+// by a stream.Clock or by what they read.
+var clockReaders = map[string]string{
+	"rater/stream/roles.go":       "it is the clock of production",
+	"rater/stream/produce.go":     "stamps batches of topics whose time the broker does not set",
+	"rater/stream/fetch.go":       "bounds how long a fetch waits for all brokers",
+	"rater/stream/group.go":       "bounds how soon a member joins again",
+	"sink/statement/statement.go": "the read side: pauses before it reads an unsettled statement again",
+}
+
+const (
+	maxFunctionLines = 70
+	maxFileLines     = 500
+)
+
+// tooLong are the files and functions beyond the bounds, with the lines that they have. A number here may only fall.
+var tooLong = map[string]int{
+	"rater/stream/stream_test.go": 538,
+	"sink/late/world_test.go":     516,
+}
+
+// houseFile is a Go file of the tree. Paths have slashes and begin at the root.
+type houseFile struct {
+	path, folder string
+	test         bool
+	lines        int
+	syntax       *ast.File
+	imports      []string // those of the tree without the module's name
+}
+
+// house is the tree.
+type house struct {
+	positions *token.FileSet
+	files     []*houseFile
+	texts     map[string]string // whatever else people read: by path
+	folders   []string          // with Go files that are no tests
+}
+
+// openHouse reads and parses the tree.
+func openHouse(t *testing.T) *house {
+	h := &house{positions: token.NewFileSet(), texts: map[string]string{}}
+	err := filepath.WalkDir(houseRoot, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		at := filepath.ToSlash(strings.TrimPrefix(filepath.Clean(name), filepath.Clean(houseRoot)+string(filepath.Separator)))
+		switch base := d.Name(); {
+		case d.IsDir() && (base == ".git" || base == "bin" || base == "testdata"):
+			return fs.SkipDir
+		case d.IsDir():
+			return nil
+		case path.Ext(base) == ".go":
+			return h.addGo(name, at)
+		case slices.Contains([]string{".md", ".lua", ".sql", ".yml"}, path.Ext(base)) || base == "Makefile" || base == "go.mod":
+			text, err := os.ReadFile(name)
+			h.texts[at] = string(text)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range h.files {
+		if !f.test && !slices.Contains(h.folders, f.folder) {
+			h.folders = append(h.folders, f.folder)
+		}
+	}
+	return h
+}
+
+// addGo parses one Go file.
+func (h *house) addGo(name, at string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	f := &houseFile{path: at, folder: path.Dir(at), test: strings.HasSuffix(at, "_test.go"), lines: bytes.Count(text, []byte("\n"))}
+	if f.syntax, err = parser.ParseFile(h.positions, at, text, parser.ParseComments|parser.SkipObjectResolution); err != nil {
+		return err
+	}
+	for _, i := range f.syntax.Imports {
+		imported, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			return err
+		}
+		f.imports = append(f.imports, strings.TrimPrefix(imported, houseModule))
+	}
+	h.files = append(h.files, f)
+	return nil
+}
+
+// within tells whether a path is one of the parts of the tree, or lies in one.
+func within(name string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return name == part || strings.HasPrefix(name, part+"/") })
+}
+
+// ofTree tells whether an import is of the tree: in the standard library and in modules nothing is called so.
+func ofTree(imported string) bool {
+	return within(imported, "rater", "balance", "sink", "bench", "deploy", "cmd")
+}
+
+// floors: nobody imports what comes after it in the flow, and nobody imports cmd.
+func (h *house) floors(t *testing.T) {
+	for _, f := range h.files {
+		part := ""
+		for p := range mayImport {
+			if within(f.folder, p) && len(p) > len(part) {
+				part = p
+			}
+		}
+		if part == "" {
+			t.Errorf("%s lies in no part of the tree that mayImport knows", f.path)
+		}
+		for _, imported := range f.imports {
+			allowed := within(imported, mayImport[part]...) || f.test && (within(imported, mayImportInTests...) || imported == f.folder)
+			if ofTree(imported) && !allowed {
+				t.Errorf("%s imports %s: %s may import only %v", f.path, imported, part, mayImport[part])
+			}
+			if within(imported, "cmd") {
+				t.Errorf("%s imports %s: nobody imports cmd", f.path, imported)
+			}
+		}
+	}
+}
+
+// stages: the root package of a floor is wired by cmd and by the simulator alone.
+func (h *house) stages(t *testing.T) {
+	for _, f := range h.files {
+		for _, imported := range f.imports {
+			if by, isStage := stageImporters[imported]; isStage && !f.test && !slices.Contains(by, f.folder) {
+				t.Errorf("%s imports the stage %s: only %v may", f.path, imported, by)
+			}
+		}
+	}
+}
+
+// drivers: each server is known to one place.
+func (h *house) drivers(t *testing.T) {
+	for _, f := range h.files {
+		for _, imported := range f.imports {
+			for module, users := range driverUsers {
+				if within(imported, module) && !f.test && !within(f.folder, users...) {
+					t.Errorf("%s imports %s: only %v may", f.path, imported, users)
+				}
+			}
+			for floor, module := range driversNowhere {
+				if within(f.folder, floor) && within(imported, module) {
+					t.Errorf("%s imports %s: %s knows nothing of it, not even in tests", f.path, imported, floor)
+				}
+			}
+		}
+	}
+}
+
+// pure: the pure packages import what is listed, and nothing that could make two runs differ.
+func (h *house) pure(t *testing.T) {
+	for folder, listed := range pureImports {
+		found := map[string]bool{}
+		for _, f := range h.files {
+			if f.folder != folder || f.test {
+				continue
+			}
+			for _, imported := range f.imports {
+				if slices.Contains(impureImports, imported) {
+					t.Errorf("%s imports %s: %s is pure", f.path, imported, folder)
+				}
+				if strings.Contains(imported, ".") || ofTree(imported) {
+					found[imported] = true
+				}
+			}
+		}
+		if have := slices.Sorted(maps.Keys(found)); !slices.Equal(have, slices.Sorted(slices.Values(listed))) {
+			t.Errorf("%s imports %v: pureImports lists %v", folder, have, listed)
+		}
+	}
+}
+
+// clock: of the floors, only the files listed ask package time what time it is.
+func (h *house) clock(t *testing.T) {
+	asks := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
+	found := map[string]bool{}
+	for _, f := range h.files {
+		if f.test || !within(f.folder, "rater", "balance", "sink") || !slices.Contains(f.imports, "time") {
+			continue
+		}
+		ast.Inspect(f.syntax, func(n ast.Node) bool {
+			s, isSelector := n.(*ast.SelectorExpr)
+			if !isSelector {
+				return true
+			}
+			if x, isName := s.X.(*ast.Ident); isName && x.Name == "time" && slices.Contains(asks, s.Sel.Name) {
+				found[f.path] = true
+				if clockReaders[f.path] == "" {
+					t.Errorf("%s: time.%s: take a stream.Clock, or the time from what is read", h.positions.Position(n.Pos()), s.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	for name := range clockReaders {
+		if !found[name] {
+			t.Errorf("%s reads no clock any more: take it from clockReaders", name)
+		}
+	}
+}
+
+// names: no package is called after what it is not, nothing runs by itself, nothing is left for later.
+func (h *house) names(t *testing.T) {
+	banned := []string{"util", "utils", "common", "model", "models", "helper", "helpers", "misc", "shared"}
+	later := regexp.MustCompile(`\b(` + "TO" + `DO|FIX` + `ME)\b`)
+	for _, f := range h.files {
+		if name := strings.TrimSuffix(f.syntax.Name.Name, "_test"); slices.Contains(banned, name) || slices.Contains(banned, path.Base(f.folder)) {
+			t.Errorf("%s: package %s: name it after what it does", f.path, name)
+		}
+		for _, d := range f.syntax.Decls {
+			if fn, isFunc := d.(*ast.FuncDecl); isFunc && fn.Recv == nil && fn.Name.Name == "init" && !f.test {
+				t.Errorf("%s: no init: have app.go call it", h.positions.Position(fn.Pos()))
+			}
+		}
+		for _, group := range f.syntax.Comments {
+			if later.MatchString(group.Text()) {
+				t.Errorf("%s: do it now, or file an issue", h.positions.Position(group.Pos()))
+			}
+		}
+	}
+	for name, text := range h.texts {
+		if later.MatchString(text) {
+			t.Errorf("%s: do now what it says, or file an issue", name)
+		}
+	}
+}
+
+// readmes: every folder with code has a README, and the map in the top one names it. A command may be described in the
+// folder above it.
+func (h *house) readmes(t *testing.T) {
+	top, ok := h.texts["README.md"]
+	if !ok {
+		t.Fatal("there is no README.md at the top")
+	}
+	for _, folder := range h.folders {
+		places := []string{folder}
+		if h.isCommand(folder) {
+			places = append(places, path.Dir(folder))
+		}
+		described := func(place string) bool { return h.texts[place+"/README.md"] != "" }
+		if !slices.ContainsFunc(places, described) {
+			t.Errorf("%s has no README.md: one page with its job, its layout and its decisions", folder)
+		}
+		mapped := func(place string) bool { return strings.Contains(top, "`"+place+"`") }
+		if !slices.ContainsFunc(places, mapped) {
+			t.Errorf("the map in README.md does not name `%s`", folder)
+		}
+	}
+}
+
+func (h *house) isCommand(folder string) bool {
+	return slices.ContainsFunc(h.files, func(f *houseFile) bool { return f.folder == folder && f.syntax.Name.Name == "main" })
+}
+
+// links: what a page of the tree points to within the tree is there.
+func (h *house) links(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s#]+)[^)]*\)`)
+	for name, text := range h.texts {
+		if path.Ext(name) != ".md" {
+			continue
+		}
+		for _, found := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(found[1], ":") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(houseRoot, path.Dir(name), filepath.FromSlash(found[1]))); err != nil {
+				t.Errorf("%s points to %s, which is not there", name, found[1])
+			}
+		}
+	}
+}
+
+// comments: each package opens with its job, its place and what it never does; every exported name says what it holds.
+func (h *house) comments(t *testing.T) {
+	opened := map[string]int{}
+	for _, f := range h.files {
+		if f.test {
+			continue
+		}
+		if doc := f.syntax.Doc; doc != nil {
+			opened[f.folder]++
+			lines := h.positions.Position(doc.End()).Line - h.positions.Position(doc.Pos()).Line + 1
+			if lines > 10 || lines < 3 && f.syntax.Name.Name != "main" {
+				t.Errorf("%s: the package comment has %d lines: use 3 to 8 or so", f.path, lines)
+			}
+		}
+		for _, d := range f.syntax.Decls {
+			for _, name := range undocumented(d) {
+				t.Errorf("%s: %s has no comment", h.positions.Position(name.Pos()), name.Name)
+			}
+		}
+	}
+	for _, folder := range h.folders {
+		if opened[folder] != 1 {
+			t.Errorf("%s has %d package comments: use one", folder, opened[folder])
+		}
+	}
+}
+
+// undocumented gives the exported names of a declaration that have no comment. One comment may open a group of constants
+// or variables. Methods of types that nobody outside can name need none.
+func undocumented(d ast.Decl) (names []*ast.Ident) {
+	if fn, isFunc := d.(*ast.FuncDecl); isFunc {
+		if fn.Name.IsExported() && fn.Doc == nil && (fn.Recv == nil || receiver(fn).IsExported()) {
+			names = append(names, fn.Name)
+		}
+		return names
+	}
+	group := d.(*ast.GenDecl)
+	for _, spec := range group.Specs {
+		switch s := spec.(type) {
+		case *ast.TypeSpec:
+			if s.Name.IsExported() && s.Doc == nil && (group.Doc == nil || len(group.Specs) > 1) {
+				names = append(names, s.Name)
+			}
+		case *ast.ValueSpec:
+			for _, name := range s.Names {
+				if name.IsExported() && s.Doc == nil && s.Comment == nil && group.Doc == nil {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	return names
+}
+
+// receiver is the type that a method belongs to.
+func receiver(fn *ast.FuncDecl) *ast.Ident {
+	for e := fn.Recv.List[0].Type; ; {
+		switch x := e.(type) {
+		case *ast.StarExpr:
+			e = x.X
+		case *ast.IndexExpr:
+			e = x.X
+		case *ast.IndexListExpr:
+			e = x.X
+		case *ast.Ident:
+			return x
+		default:
+			panic(fmt.Sprintf("BUG: a receiver of type %T", e))
+		}
+	}
+}
+
+// lengths: functions and files stay short enough to be read at once.
+func (h *house) lengths(t *testing.T) {
+	exceptions := maps.Clone(tooLong)
+	check := func(name string, lines, bound int) {
+		was, listed := exceptions[name]
+		delete(exceptions, name)
+		switch {
+		case listed && lines <= bound:
+			t.Errorf("%s has %d lines: take it from tooLong", name, lines)
+		case lines > max(bound, was):
+			t.Errorf("%s has %d lines: at most %d", name, lines, max(bound, was))
+		}
+	}
+	for _, f := range h.files {
+		check(f.path, f.lines, maxFileLines)
+		for _, d := range f.syntax.Decls {
+			if fn, isFunc := d.(*ast.FuncDecl); isFunc {
+				lines := h.positions.Position(fn.End()).Line - h.positions.Position(fn.Pos()).Line + 1
+				check(f.path+": "+fn.Name.Name, lines, maxFunctionLines)
+			}
+		}
+	}
+	for name := range exceptions {
+		t.Errorf("%s is not there any more: take it from tooLong", name)
+	}
+}
+
+// requirements: go.mod requires directly what the tree imports, and nothing else.
+func (h *house) requirements(t *testing.T) {
+	line := regexp.MustCompile(`(?m)^(?:\t|require )(\S+) v\S+( // indirect)?$`)
+	direct := map[string]bool{} // by module; false for what is required by others
+	for _, found := range line.FindAllStringSubmatch(h.texts["go.mod"], -1) {
+		direct[found[1]] = found[2] == ""
+	}
+	if !slices.Contains(slices.Collect(maps.Values(direct)), true) {
+		t.Skip("go.mod marks every requirement as indirect: it was never tidied")
+	}
+	imported := map[string]bool{}
+	for _, f := range h.files {
+		for _, name := range f.imports {
+			module := ""
+			for m := range direct {
+				if within(name, m) && len(m) > len(module) {
+					module = m
+				}
+			}
+			imported[module] = true
+			if first, _, _ := strings.Cut(name, "/"); strings.Contains(first, ".") && !direct[module] {
+				t.Errorf("%s imports %s: go.mod must require its module, and not as indirect", f.path, name)
+			}
+		}
+	}
+	for module, isDirect := range direct {
+		if isDirect && !imported[module] {
+			t.Errorf("go.mod requires %s, which nobody imports", module)
+		}
+	}
+}
