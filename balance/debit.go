@@ -142,9 +142,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		err := l.round(ctx, work)
 		if err == nil {
 			pause = l.cfg.RetryMin
-			if rest := l.cfg.Linger - l.Clock.Now().Sub(began); rest > 0 {
-				l.Clock.Sleep(ctx, rest)
-			}
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 			continue
 		}
 		if ctx.Err() != nil {

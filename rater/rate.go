@@ -146,9 +146,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			return err
 		case err == nil:
 			pause = l.cfg.RetryMin
-			if rest := l.cfg.Linger - l.Clock.Now().Sub(began); rest > 0 {
-				l.Clock.Sleep(ctx, rest)
-			}
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 		case ctx.Err() == nil:
 			l.Metrics.Retries.Inc()
 			l.Logger.Warn("rate: trying again", "error", err, "pause", pause)

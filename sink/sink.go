@@ -36,6 +36,8 @@ type Config struct {
 	MaxAge       time.Duration
 	// MaxWait bounds how long a fetch waits for postings.
 	MaxWait time.Duration
+	// Linger is the least length of a round: postings that come within it share one fetch.
+	Linger time.Duration
 	// CommitEvery is how often positions are committed again when nothing is inserted.
 	CommitEvery time.Duration
 	// RetryMin and RetryMax bound the pause before what failed is tried again.
@@ -47,7 +49,7 @@ func DefaultConfig() Config {
 	return Config{
 		PostingsTopic: "postings", Group: "store",
 		MaxRows: 250_000, MaxTextBytes: 64 << 20, MaxAge: time.Second,
-		MaxWait: 250 * time.Millisecond, CommitEvery: time.Second,
+		MaxWait: 250 * time.Millisecond, Linger: 20 * time.Millisecond, CommitEvery: time.Second,
 		RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second,
 	}
 }
@@ -102,10 +104,12 @@ func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []in
 func (l *Loop) Run(ctx context.Context) error {
 	pause, last := l.cfg.RetryMin, ""
 	for ctx.Err() == nil {
+		began := l.Clock.Now()
 		err := l.round(ctx)
 		switch {
 		case err == nil:
 			pause, last = l.cfg.RetryMin, ""
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 			continue
 		case ctx.Err() != nil:
 			return nil

@@ -25,6 +25,8 @@ type Config struct {
 	EntriesTopic, PostingsTopic, SnapshotsTopic string
 	// MaxWait bounds how long a fetch waits.
 	MaxWait time.Duration
+	// Linger is the least length of a round: postings that come within it share one fetch. Nothing waits for this stage.
+	Linger time.Duration
 	// ImageEntries and ImageEvery say when a shard's next image is due: after so many entries, or so much time if
 	// there was an entry at all. Shards are staggered over ImageEvery.
 	ImageEntries int64
@@ -38,7 +40,7 @@ type Config struct {
 // DefaultConfig is the configuration of an audit loop on one machine.
 func DefaultConfig() Config {
 	return Config{
-		EntriesTopic: "entries", PostingsTopic: "postings", SnapshotsTopic: "snapshots", MaxWait: 250 * time.Millisecond,
+		EntriesTopic: "entries", PostingsTopic: "postings", SnapshotsTopic: "snapshots", MaxWait: 250 * time.Millisecond, Linger: 50 * time.Millisecond,
 		ImageEntries: 1_000_000, ImageEvery: 10 * time.Minute, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 		DifferencesLogged: 20,
 	}
@@ -67,7 +69,6 @@ type Loop struct {
 	outcomes  []posting.Outcome
 	wire      []byte
 	decoded   []posting.Outcome
-	moved     bool // the round got further
 }
 
 // shard is where the loop stands with one shard.
@@ -95,13 +96,11 @@ func NewLoop(deps Deps, cfg Config, shards []int32) *Loop {
 func (l *Loop) Run(ctx context.Context) error {
 	pause := l.cfg.RetryMin
 	for ctx.Err() == nil {
-		l.moved = false
+		began := l.Clock.Now()
 		err := l.round(ctx)
 		if err == nil {
 			pause = l.cfg.RetryMin
-			if !l.moved { // entries whose postings are not there yet must not be fetched over and over
-				l.Clock.Sleep(ctx, l.cfg.RetryMin)
-			}
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 			continue
 		}
 		if ctx.Err() != nil {
@@ -190,7 +189,6 @@ func (l *Loop) compare(s *shard, postings, entries *stream.Fetched) error {
 			return nil
 		}
 		s.postings = p.Offset + 1
-		l.moved = true
 	}
 	l.Metrics.of(s.id, s.state, l.Clock.Now())
 	return l.hindered(s, postings.Err, entries.Err)

@@ -39,6 +39,8 @@ type Config struct {
 	Group string
 	// MaxWait bounds how long a fetch waits for postings.
 	MaxWait time.Duration
+	// Linger is the least length of a round: postings that come within it share one fetch and one produce.
+	Linger time.Duration
 	// BlocksPerRound bounds the blocks of one shard that share a produce and a commit.
 	BlocksPerRound int
 	// CommitEvery is how often positions are committed, also when nothing happens.
@@ -51,7 +53,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		PostingsTopic: "postings", EventsTopic: "events", DeadLettersTopic: "dead-letters", Group: "tollgate-notify",
-		MaxWait: 250 * time.Millisecond, BlocksPerRound: 256, CommitEvery: time.Second,
+		MaxWait: 250 * time.Millisecond, Linger: 50 * time.Millisecond, BlocksPerRound: 256, CommitEvery: time.Second,
 		RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 	}
 }
@@ -108,10 +110,12 @@ func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []in
 func (l *Loop) Run(ctx context.Context) error {
 	pause := l.cfg.RetryMin
 	for ctx.Err() == nil {
+		began := l.Clock.Now()
 		err := l.round(ctx)
 		switch {
 		case err == nil:
 			pause = l.cfg.RetryMin
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 		case errors.Is(err, stream.ErrFenced):
 			return nil
 		case ctx.Err() == nil:

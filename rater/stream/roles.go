@@ -67,6 +67,13 @@ func (SystemClock) Sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// Pace waits until a round that began then has lasted at least so long: what comes meanwhile shares the next one's calls.
+func Pace(ctx context.Context, clock Clock, began time.Time, least time.Duration) {
+	if rest := least - clock.Now().Sub(began); rest > 0 {
+		clock.Sleep(ctx, rest)
+	}
+}
+
 // Outlive gives a context that ends when the returned function is called, or d after ctx has ended: for finishing what is
 // begun when a loop is told to stop.
 func Outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {

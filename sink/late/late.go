@@ -43,6 +43,8 @@ type Config struct {
 	RecordsPerQuery, EntriesPerBlock int
 	// MaxWait bounds how long a fetch waits for postings.
 	MaxWait time.Duration
+	// Linger is the least length of a round: postings that come within it share one fetch. Nothing waits for this stage.
+	Linger time.Duration
 	// DecideEvery is how often the loop asks how far store has come and looks up what that allows.
 	DecideEvery time.Duration
 	// CommitEvery is how often positions are committed when nothing is decided.
@@ -56,7 +58,7 @@ func DefaultConfig() Config {
 	return Config{
 		PostingsTopic: "postings", EntriesTopic: "entries", Group: "tollgate-late", StoreGroup: "store",
 		MaxLate: 4096, RecordsPerQuery: 4096, EntriesPerBlock: 2048,
-		MaxWait: 250 * time.Millisecond, DecideEvery: time.Second, CommitEvery: time.Second,
+		MaxWait: 250 * time.Millisecond, Linger: 50 * time.Millisecond, DecideEvery: time.Second, CommitEvery: time.Second,
 		RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second,
 	}
 }
@@ -119,10 +121,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer l.drop()
 	pause, last := l.cfg.RetryMin, ""
 	for ctx.Err() == nil {
+		began := l.Clock.Now()
 		err := l.round(ctx)
 		switch {
 		case err == nil:
 			pause, last = l.cfg.RetryMin, ""
+			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
 			continue
 		case ctx.Err() != nil, errors.Is(err, stream.ErrFenced):
 			return nil
