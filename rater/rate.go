@@ -257,7 +257,14 @@ func (l *Loop) read(ctx context.Context, b *book.Book) error {
 // checkTopics makes sure, after a fetch, that what was fetched is from the topics that the loop started on: ids never
 // come back, so a topic that still has its id had it during the fetch.
 func (l *Loop) checkTopics(ctx context.Context) error {
+	fetched := map[string]bool{}
+	for i, s := range l.fetching {
+		fetched[s.Topic] = fetched[s.Topic] || l.Reader.Result(i).HighWatermark > s.Offset
+	}
 	for _, topic := range l.topics {
+		if !fetched[topic] {
+			continue
+		}
 		id, err := l.Topics.TopicID(ctx, topic)
 		if err != nil {
 			return fmt.Errorf("cannot find topic %s: %w", topic, err)

@@ -34,6 +34,9 @@ type Config struct {
 	MaxRows      int
 	MaxTextBytes int
 	MaxAge       time.Duration
+	// MaxAgeBehind takes the place of MaxAge while the log holds more than was read: rows are late anyway then, and larger
+	// inserts are what makes ClickHouse catch up.
+	MaxAgeBehind time.Duration
 	// MaxWait bounds how long a fetch waits for postings.
 	MaxWait time.Duration
 	// Linger is the least length of a round: postings that come within it share one fetch.
@@ -48,7 +51,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		PostingsTopic: "postings", Group: "store",
-		MaxRows: 250_000, MaxTextBytes: 64 << 20, MaxAge: time.Second,
+		MaxRows: 250_000, MaxTextBytes: 64 << 20, MaxAge: time.Second, MaxAgeBehind: 5 * time.Second,
 		MaxWait: 250 * time.Millisecond, Linger: 20 * time.Millisecond, CommitEvery: time.Second,
 		RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second,
 	}
@@ -87,6 +90,7 @@ type shard struct {
 	taken  Progress
 	stored Progress
 	timeMs int64  // append time of the newest block taken
+	behind int64  // messages that the log held after it, when it was read last
 	halted string // why the shard is halted
 }
 
@@ -218,7 +222,7 @@ func (l *Loop) patience() time.Duration {
 	if l.rows.Len() == 0 {
 		return l.cfg.MaxWait
 	}
-	return max(0, min(l.cfg.MaxWait, l.cfg.MaxAge-l.Clock.Now().Sub(l.since)))
+	return max(0, min(l.cfg.MaxWait, l.maxAge()-l.Clock.Now().Sub(l.since)))
 }
 
 // take makes rows of what was fetched for one shard. It inserts in between when there are enough.
@@ -233,7 +237,8 @@ func (l *Loop) take(ctx context.Context, s *shard, fetched *stream.Fetched) erro
 		}
 	}
 	if fetched.HighWatermark >= 0 {
-		l.Metrics.lag(s.id, fetched.HighWatermark-s.taken.Next)
+		s.behind = fetched.HighWatermark - s.taken.Next
+		l.Metrics.lag(s.id, s.behind)
 	}
 	switch err := fetched.Err; {
 	case s.halted != "" || err == nil:
@@ -285,7 +290,17 @@ func (l *Loop) full() bool {
 }
 
 func (l *Loop) due() bool {
-	return l.full() || l.rows.Len() > 0 && l.Clock.Now().Sub(l.since) >= l.cfg.MaxAge
+	return l.full() || l.rows.Len() > 0 && l.Clock.Now().Sub(l.since) >= l.maxAge()
+}
+
+// maxAge is how old rows at hand may become.
+func (l *Loop) maxAge() time.Duration {
+	for _, s := range l.shards {
+		if s.behind > 0 && s.halted == "" {
+			return max(l.cfg.MaxAge, l.cfg.MaxAgeBehind)
+		}
+	}
+	return l.cfg.MaxAge
 }
 
 // insert writes the rows at hand. They stay at hand until ClickHouse has acknowledged them.

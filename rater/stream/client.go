@@ -1,12 +1,10 @@
-// Package stream is all of Kafka for Tollgate: it fetches and produces messages
-// in topic partitions, finds offsets, topic ids and leaders, makes topics, joins
-// consumer groups, and commits positions with their metadata.
+// Package stream is all of Kafka for Tollgate: it fetches and produces messages in topic partitions, finds offsets, topic
+// ids and leaders, makes topics, joins consumer groups, and commits positions with their metadata.
 //
-// Every stage stands on it: rate reads carrier topics and the book and writes
-// entries, debit reads entries and writes postings, store, act and audit read
-// them. Its calls are plain and synchronous. It never knows what a message
-// means, never skips one that was committed, never moves an offset by itself,
-// and never retries: whether and when to call again is the caller's decision.
+// Every stage stands on it: rate reads carrier topics and the book and writes entries, debit reads entries and writes
+// postings, store, act and audit read them. Its calls are plain and synchronous. It never knows what a message means,
+// never skips one that was committed, never moves an offset by itself, and never retries: whether and when to call again
+// is the caller's decision.
 package stream
 
 import (
