@@ -257,9 +257,10 @@ func (l *Loop) read(ctx context.Context, b *book.Book) error {
 // checkTopics makes sure, after a fetch, that what was fetched is from the topics that the loop started on: ids never
 // come back, so a topic that still has its id had it during the fetch.
 func (l *Loop) checkTopics(ctx context.Context) error {
-	fetched := map[string]bool{}
+	fetched := map[string]bool{} // topics of which the fetch brought something, if only an error
 	for i, s := range l.fetching {
-		fetched[s.Topic] = fetched[s.Topic] || l.Reader.Result(i).HighWatermark > s.Offset
+		r := l.Reader.Result(i)
+		fetched[s.Topic] = fetched[s.Topic] || r.Err != nil || r.HighWatermark > s.Offset
 	}
 	for _, topic := range l.topics {
 		if !fetched[topic] {

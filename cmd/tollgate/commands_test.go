@@ -132,7 +132,7 @@ func numberCommands(o operator) {
 
 func tariffCommands(o operator, dir string) {
 	deck := filepath.Join(dir, "deck.csv")
-	text := "service,prefix,rate,per_seconds,initial,increment,segment\nvoice-in,1,0.05,60,60,60,\nmessage-in,1,,,,,0.02\n"
+	text := "service,prefix,rate,per_seconds,initial,increment,segment\nvoice-in,1,0.06,60,60,60,\nmessage-in,1,,,,,0.02\n"
 	if err := os.WriteFile(deck, []byte(text), 0o600); err != nil {
 		o.Fatal(err)
 	}
@@ -176,8 +176,8 @@ func shardCommands(o operator, in *installation) {
 func proofCommands(o operator, in *installation) {
 	in.rated(time.Minute)
 	o.shows(map[string]any{"differences": 0, "accounts": 3, "records": 1}, "verify")
-	if r := command(o.T, "", "statement", "1", "--config", o.config); r.status != exitOK || !strings.Contains(r.out, "0.05") {
-		o.Errorf("the statement does not show the call for 0.05")
+	if r := command(o.T, "", "statement", "1", "--config", o.config); r.status != exitOK || !strings.Contains(r.out, "0.06") {
+		o.Errorf("the statement does not show the call for 0.06")
 	}
 	o.does("doctor")
 	if r := command(o.T, "", "replay", "--config", o.config); r.status != exitOK || r.out != "" {

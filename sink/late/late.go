@@ -97,12 +97,14 @@ type Loop struct {
 	advanced   bool      // it has decided something since
 }
 
-// shard is where the loop stands with one shard. While late records wait, no more of its postings are read.
+// shard is where the loop stands with one shard. Late records gather until the loop asks how far store has come; from then
+// on until they are decided, no more of its postings are read.
 type shard struct {
 	id      int32
 	decided posting.Cursor // all before it is decided: what the group may remember
 	taken   posting.Cursor // all before it was read
 	late    entry.Block    // the releases of what was found late between the two
+	closed  bool           // no more of them are gathered
 	halted  string         // why it is not read any more
 }
 
@@ -188,11 +190,11 @@ func (l *Loop) begin(ctx context.Context) error {
 	return nil
 }
 
-// read fetches the next postings of all shards that are not halted and where nothing waits.
+// read fetches the next postings of all shards that are not halted and where late records may still gather.
 func (l *Loop) read(ctx context.Context) error {
 	l.fetching, l.positions = l.fetching[:0], l.positions[:0]
 	for _, s := range l.shards {
-		if s.halted == "" && s.late.Len() == 0 {
+		if s.halted == "" && !s.closed && s.late.Len() < l.cfg.MaxLate {
 			l.fetching = append(l.fetching, s)
 			l.positions = append(l.positions, stream.Position{Topic: l.cfg.PostingsTopic, Partition: s.id, Offset: s.taken.Next})
 		}
@@ -229,9 +231,11 @@ func (l *Loop) take(s *shard, fetched *stream.Fetched) error {
 		l.halt(s, fmt.Sprintf("%s[%d] does not hold offset %d, it begins at %d: postings were lost before they were looked at", l.cfg.PostingsTopic, s.id, s.taken.Next, fetched.LogStart))
 	case err != nil:
 		return err
-	case s.halted == "" && s.late.Len() == 0: // past what holds no messages
+	case s.halted == "" && s.late.Len() < l.cfg.MaxLate: // past what holds no messages
 		s.taken.Next = max(s.taken.Next, fetched.NextOffset)
-		s.decided = s.taken
+		if s.late.Len() == 0 {
+			s.decided = s.taken
+		}
 	}
 	return nil
 }
@@ -346,7 +350,7 @@ func (l *Loop) findReady(ctx context.Context) error {
 	l.ready, l.ids = l.ready[:0], l.ids[:0]
 	var waiting []*shard
 	for _, s := range l.shards {
-		if s.late.Len() > 0 {
+		if s.closed = s.late.Len() > 0; s.closed {
 			waiting, l.ids = append(waiting, s), append(l.ids, s.id)
 		}
 	}
@@ -422,7 +426,7 @@ func (l *Loop) release(ctx context.Context, s *shard, charged map[Record]bool) e
 	l.Metrics.Released.Add(float64(released))
 	l.Metrics.AlreadyCharged.Add(float64(s.late.Len() - released))
 	l.Metrics.Waiting.Sub(float64(s.late.Len()))
-	s.decided, l.advanced = s.taken, true
+	s.decided, s.closed, l.advanced = s.taken, false, true
 	s.late.Reset(entry.Source{}, entry.None)
 	return nil
 }
