@@ -1,12 +1,11 @@
 # Everything that one does with Tollgate from a checkout. `make` alone lists it.
 GO ?= go
 BIN := bin
-# Minutes and seeds of the long runs.
-MINUTES ?= 10
 RECORDS ?= 10000000
+RUNS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help build test short demo bench check fuzz chaos clean
+.PHONY: help build demo test short check bench clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,10 +14,10 @@ build: ## build bin/tollgate and bin/tollbench
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
 demo: build ## start everything, play traffic, print a statement and the proof (KAFKA=apache for Apache Kafka)
-	$(BIN)/tollgate demo $(if $(KAFKA),--kafka=$(KAFKA))
+	$(BIN)/tollgate demo $(if $(KAFKA),--kafka=$(KAFKA)) $(if $(KEEP),--keep=$(KEEP))
 
 test: check ## every test, on real servers that it starts itself
-	$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 25m ./...
 
 short: ## the tests that need no server
 	$(GO) test -short ./...
@@ -27,8 +26,8 @@ check: ## formatting and vet
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on the files above"; exit 1; }
 	$(GO) vet ./...
 
-bench: build ## the end-to-end benchmark on Apache Kafka (RECORDS=n)
-	$(BIN)/tollbench --records $(RECORDS)
+bench: build ## the end-to-end benchmark on Apache Kafka (RECORDS=n RUNS=n)
+	$(BIN)/tollbench --records $(RECORDS) --runs $(RUNS)
 
 clean: ## remove what was built
 	rm -rf $(BIN)

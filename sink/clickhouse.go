@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"reflect"
@@ -20,6 +21,8 @@ type Options struct {
 	Database string
 	// User and Password sign in. Default user "default" without a password.
 	User, Password string
+	// TLS, if set, encrypts every connection.
+	TLS *tls.Config
 	// Compress names the compression of the wire: "" for none, which is best on one machine, or "lz4" over a network.
 	Compress string
 	// DialTimeout bounds connecting. Default 5 s.
@@ -35,9 +38,9 @@ const DefaultDatabase = "tollgate"
 
 func (o Options) clickhouse() *clickhouse.Options {
 	options := &clickhouse.Options{
-		Addr:        o.Addrs,
-		Auth:        clickhouse.Auth{Database: o.database(), Username: o.User, Password: o.Password},
-		DialTimeout: o.DialTimeout, ReadTimeout: o.insertTimeout(), MaxOpenConns: max(o.MaxConns, 0),
+		Addr: o.Addrs,
+		Auth: clickhouse.Auth{Database: o.database(), Username: o.User, Password: o.Password},
+		TLS:  o.TLS, DialTimeout: o.DialTimeout, ReadTimeout: o.insertTimeout(), MaxOpenConns: max(o.MaxConns, 0),
 		Settings: clickhouse.Settings{
 			"async_insert":                                0, // an answer means that the rows are there
 			"optimize_on_insert":                          0, // a block has nothing to collapse; looking doubles the cost of an insert

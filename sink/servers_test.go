@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollgate/tollgate/deploy/local"
+	"github.com/tollgate/tollgate/balance/posting"
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
@@ -73,7 +74,7 @@ func TestRealServers(t *testing.T) {
 			}
 			stored = 1 << 40
 			for _, c := range commits {
-				p, err := ParseProgress(c, topicID)
+				p, err := posting.ParseCursor(c.Offset, c.Metadata, topicID)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -87,8 +87,8 @@ type Loop struct {
 // shard is where the loop stands with one shard.
 type shard struct {
 	id     int32
-	taken  Progress
-	stored Progress
+	taken  posting.Cursor
+	stored posting.Cursor
 	timeMs int64  // append time of the newest block taken
 	behind int64  // messages that the log held after it, when it was read last
 	halted string // why the shard is halted
@@ -168,7 +168,7 @@ func (l *Loop) begin(ctx context.Context) error {
 		return err
 	}
 	for i, s := range l.shards {
-		p, err := ParseProgress(commits[i], topicID)
+		p, err := posting.ParseCursor(commits[i].Offset, commits[i].Metadata, topicID)
 		if err != nil {
 			return fmt.Errorf("cannot begin with %s[%d]: %w", l.cfg.PostingsTopic, s.id, err)
 		}
@@ -274,7 +274,7 @@ func (l *Loop) accept(s *shard, m *stream.Message) {
 		l.since = l.Clock.Now()
 	}
 	l.rows.Append(uint16(s.id), &l.block)
-	s.taken = Progress{Next: m.Offset + 1, Last: offset}
+	s.taken = posting.Cursor{Next: m.Offset + 1, Last: offset}
 	s.timeMs = l.block.AppendMs
 }
 
@@ -334,7 +334,7 @@ func (l *Loop) commit(ctx context.Context) error {
 		if l.rows.Len() == 0 { // what was taken since the last insert was skipped
 			s.stored = s.taken
 		}
-		commits[i] = s.stored.Commit(s.id, l.topicID)
+		commits[i] = stream.CommitOffset{Partition: s.id, Offset: s.stored.Next, Metadata: s.stored.Metadata(l.topicID)}
 	}
 	err := l.Commits.Commit(ctx, l.cfg.Group, l.generation, map[string][]stream.CommitOffset{l.cfg.PostingsTopic: commits})
 	if err != nil {

@@ -207,7 +207,7 @@ func TestNothingIsLostOrDoubledWhateverFails(t *testing.T) {
 // checkCommits checks that what is committed is stored.
 func (h *house) checkCommits() {
 	for shard, c := range h.commits {
-		p, err := ParseProgress(c, stream.TopicID{7})
+		p, err := posting.ParseCursor(c.Offset, c.Metadata, stream.TopicID{7})
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -282,35 +282,7 @@ func TestIdleLoopsCommitAgain(t *testing.T) {
 	h.run(DefaultConfig(), []int32{0}, 100)
 	delete(h.commits, 0)
 	h.run(DefaultConfig(), []int32{0}, 100)
-	if p, err := ParseProgress(h.commits[0], stream.TopicID{7}); err != nil || p.Last != 2 {
+	if p, err := posting.ParseCursor(h.commits[0].Offset, h.commits[0].Metadata, stream.TopicID{7}); err != nil || p.Last != 2 {
 		t.Fatalf("%+v %v", p, err)
 	}
-}
-
-func TestProgress(t *testing.T) {
-	id := stream.TopicID{1, 2}
-	rapid.Check(t, func(t *rapid.T) {
-		p := Progress{Next: rapid.Int64Min(0).Draw(t, "next"), Last: rapid.Int64Min(-1).Draw(t, "last")}
-		if back, err := ParseProgress(p.Commit(3, id), id); err != nil || back != p {
-			t.Fatalf("%+v comes back as %+v, %v", p, back, err)
-		}
-		if other, err := ParseProgress(p.Commit(3, id), stream.TopicID{9}); err != nil || other != (Progress{Next: 0, Last: -1}) {
-			t.Fatalf("of a topic made anew: %+v, %v", other, err)
-		}
-	})
-	for _, metadata := range []string{"", "x", "01020000000000000000000000000000", "01020000000000000000000000000000 -2", "01 5"} {
-		if p, err := ParseProgress(stream.CommitOffset{Offset: 4, Metadata: metadata}, id); err == nil {
-			t.Errorf("%q is %+v", metadata, p)
-		}
-	}
-}
-
-func FuzzProgress(f *testing.F) {
-	f.Add(int64(4), "01020000000000000000000000000000 17")
-	f.Add(int64(-1), "")
-	f.Fuzz(func(t *testing.T, offset int64, metadata string) {
-		if p, err := ParseProgress(stream.CommitOffset{Offset: offset, Metadata: metadata}, stream.TopicID{1, 2}); err == nil && (p.Last < -1 || p.Next < 0) {
-			t.Fatalf("%d %q is %+v", offset, metadata, p)
-		}
-	})
 }

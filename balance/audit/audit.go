@@ -157,6 +157,13 @@ func (l *Loop) start(ctx context.Context) error {
 				return err
 			}
 			state, postings = ledger.New(), edges[0].Start
+			first, err := l.Topics.ListOffsets(ctx, l.cfg.EntriesTopic, []int32{s.id})
+			if err != nil {
+				return err
+			}
+			if first[0].Start > 0 {
+				l.stop(s, fmt.Sprintf("there is no image, and %s[%d] begins at %d: it cannot be folded again", l.cfg.EntriesTopic, s.id, first[0].Start))
+			}
 		}
 		s.state, s.postings, s.imaged, s.entries = state, postings, state.WM, 0
 		s.imagedAt = l.Clock.Now().Add(-l.cfg.ImageEvery * time.Duration(i) / time.Duration(len(l.shards)))
@@ -263,11 +270,12 @@ func (l *Loop) stop(s *shard, reason string) {
 	l.Logger.Error("BUG: audit stopped", "shard", s.id, "reason", reason)
 }
 
-// image writes an image of the shard if one is due. All its postings have been seen, for the state moves only by them.
+// image writes an image of the shard if one is due. All its postings have been seen, for the state moves only by them. A
+// shard with a difference gets none: it is not known whether the log or this fold is right.
 func (l *Loop) image(ctx context.Context, s *shard) error {
 	now := l.Clock.Now()
 	due := s.entries >= l.cfg.ImageEntries || s.entries > 0 && now.Sub(s.imagedAt) >= l.cfg.ImageEvery
-	if s.stopped != "" || !due || s.state.WM == s.imaged {
+	if s.stopped != "" || s.differences > 0 || !due || s.state.WM == s.imaged {
 		return nil
 	}
 	if err := l.Snapshots.write(ctx, l.Writer, s.id, s.state, s.postings); err != nil {

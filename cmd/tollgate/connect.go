@@ -59,7 +59,11 @@ func (c ClickHouseConfig) options() (sink.Options, error) {
 	if err != nil {
 		return sink.Options{}, fmt.Errorf("clickhouse.%w", err)
 	}
-	return sink.Options{Addrs: c.Addresses, Database: c.Database, User: c.Username, Password: password}, nil
+	encryption, err := c.TLS.config()
+	if err != nil {
+		return sink.Options{}, fmt.Errorf("clickhouse.%w", err)
+	}
+	return sink.Options{Addrs: c.Addresses, TLS: encryption, Database: c.Database, User: c.Username, Password: password}, nil
 }
 
 // open opens the configured gateway, nil for none.

@@ -91,10 +91,9 @@ const (
 
 // tooLong are the files and functions beyond the bounds, with the lines that they have. A number here may only fall.
 var tooLong = map[string]int{
-	"rater/stream/stream_test.go":                        538,
-	"sink/late/world_test.go":                            516,
-	"sink/servers_test.go: TestRealServers":              87,
-	"cmd/tollgate/mischief_test.go: TestCarrierMischief": 72,
+	"rater/stream/stream_test.go":           538,
+	"sink/late/world_test.go":               516,
+	"sink/servers_test.go: TestRealServers": 87,
 }
 
 // undescribed are the folders that lack a README.md, with the reason.

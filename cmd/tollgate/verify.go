@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tollgate/tollgate/balance/lua"
+	"github.com/tollgate/tollgate/balance/posting"
 	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/rater/stream"
-	"github.com/tollgate/tollgate/sink"
 	"github.com/tollgate/tollgate/sink/verify"
 )
 
@@ -83,11 +83,11 @@ func (p proof) Stored(ctx context.Context, shards []int32) ([]int64, error) {
 	}
 	stored := make([]int64, len(shards))
 	for i, c := range committed {
-		progress, err := sink.ParseProgress(c, topicID)
+		cursor, err := posting.ParseCursor(c.Offset, c.Metadata, topicID)
 		if err != nil {
 			return nil, err
 		}
-		stored[i] = progress.Last
+		stored[i] = cursor.Last
 	}
 	return stored, nil
 }
