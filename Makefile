@@ -13,7 +13,8 @@ help: ## list what there is
 build: ## build bin/tollgate and bin/tollbench
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/...
 
-demo: build ## start everything, play traffic, print a statement and the proof (KAFKA=apache for Apache Kafka)
+demo: ## start everything, play traffic, print a statement and the proof (KAFKA=apache for Apache Kafka)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/tollgate
 	$(BIN)/tollgate demo $(if $(KAFKA),--kafka=$(KAFKA)) $(if $(KEEP),--keep=$(KEEP))
 
 test: check ## every test, on real servers that it starts itself

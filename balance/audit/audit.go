@@ -46,9 +46,11 @@ func DefaultConfig() Config {
 	}
 }
 
-// Deps are the loop's neighbours. Snapshots reads images; it is a reader of its own, for it starts over and over.
+// Deps are the loop's neighbours. The two logs have a reader each: a broker that fills its answer in the order of the
+// request would else bring the postings of all shards and the entries of none, over and over.
 type Deps struct {
-	Reader    stream.Reader
+	Postings  stream.Reader
+	Entries   stream.Reader
 	Writer    stream.Writer
 	Topics    stream.Topics
 	Snapshots *Snapshots
@@ -64,7 +66,8 @@ type Loop struct {
 	shards    []*shard
 	started   bool
 	reading   []*shard
-	positions []stream.Position
+	positions []stream.Position // in postings
+	needed    []stream.Position // in entries, of the same shards
 	entries   entry.Block
 	outcomes  []posting.Outcome
 	wire      []byte
@@ -121,20 +124,22 @@ func (l *Loop) round(ctx context.Context) error {
 			return err
 		}
 	}
-	l.reading, l.positions = l.reading[:0], l.positions[:0]
+	l.reading, l.positions, l.needed = l.reading[:0], l.positions[:0], l.needed[:0]
 	for _, s := range l.shards {
 		if s.stopped == "" {
 			l.reading = append(l.reading, s)
-			l.positions = append(l.positions,
-				stream.Position{Topic: l.cfg.PostingsTopic, Partition: s.id, Offset: s.postings},
-				stream.Position{Topic: l.cfg.EntriesTopic, Partition: s.id, Offset: s.state.WM + 1})
+			l.positions = append(l.positions, stream.Position{Topic: l.cfg.PostingsTopic, Partition: s.id, Offset: s.postings})
+			l.needed = append(l.needed, stream.Position{Topic: l.cfg.EntriesTopic, Partition: s.id, Offset: s.state.WM + 1})
 		}
 	}
-	if err := l.Reader.Fetch(ctx, l.positions, l.cfg.MaxWait); err != nil {
-		return fmt.Errorf("cannot fetch postings and entries: %w", err)
+	if err := l.Postings.Fetch(ctx, l.positions, l.cfg.MaxWait); err != nil {
+		return fmt.Errorf("cannot fetch postings: %w", err)
+	}
+	if err := l.Entries.Fetch(ctx, l.needed, 0); err != nil { // whatever has postings is there
+		return fmt.Errorf("cannot fetch entries: %w", err)
 	}
 	for i, s := range l.reading {
-		if err := l.compare(s, l.Reader.Result(2*i), l.Reader.Result(2*i+1)); err != nil {
+		if err := l.compare(s, l.Postings.Result(i), l.Entries.Result(i)); err != nil {
 			return err
 		}
 		if err := l.image(ctx, s); err != nil {

@@ -244,7 +244,7 @@ func (a *App) audit(ctx context.Context) error {
 			cfg.EntriesTopic, cfg.PostingsTopic, cfg.SnapshotsTopic = a.topics.entries, a.topics.postings, a.topics.snapshots
 			cfg.ImageEntries, cfg.ImageEvery = a.cfg.Audit.ImageEntries, a.cfg.Audit.ImageEvery
 			return audit.NewLoop(audit.Deps{
-				Reader: a.kafka.NewFetcher(), Writer: a.kafka.NewProducer(), Topics: a.kafka, Snapshots: a.snapshots(),
+				Postings: a.kafka.NewFetcher(), Entries: a.kafka.NewFetcher(), Writer: a.kafka.NewProducer(), Topics: a.kafka, Snapshots: a.snapshots(),
 				Clock: a.clock, Metrics: metrics, Logger: a.logger,
 			}, cfg, share[a.topics.postings])
 		}})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,4 +21,14 @@ func TestEndToEnd(t *testing.T) {
 	flow.end(5_000)
 	in.exact()
 	all.stop()
+	// Started again without an image, the audit folds the whole of both logs, which no single fetch can bring.
+	again, counts := in.serve("again", nil, nil), in.counts()
+	in.await(time.Minute, "all entries are audited again", func() (bool, string) {
+		n := again.metric("tollgate_audit_entries_total")
+		return n >= float64(counts.Records()), fmt.Sprint(n)
+	})
+	if n := again.metric("tollgate_audit_difference_total"); n != 0 {
+		t.Errorf("the audit found %v differences", n)
+	}
+	again.stop()
 }
