@@ -229,6 +229,14 @@ func (c *Call) packBlock(ref *BlockRef) {
 	c.packed = dst
 }
 
+// How plain a block is, from anything at all to usage with valid amounts only. In a mixed one there are rejected records
+// in between, which change nothing.
+const (
+	wild byte = iota
+	mixed
+	plain
+)
+
 // shape is what the script wants to know of a block as a whole, so that it need not look at each entry.
 type shape struct {
 	fed, ascending, plain byte
@@ -237,7 +245,7 @@ type shape struct {
 }
 
 func shapeOf(b *entry.Block) shape {
-	s := shape{ascending: 1, plain: 1, first: entry.None, last: entry.None, minEventMs: math.MaxInt64}
+	s := shape{ascending: 1, plain: plain, first: entry.None, last: entry.None, minEventMs: math.MaxInt64}
 	if b.Source != (entry.Source{}) {
 		s.fed = 1
 	}
@@ -249,11 +257,16 @@ func shapeOf(b *entry.Block) shape {
 			s.ascending = 0
 		}
 		s.last = p
-		if k != entry.Usage || !b.AmountUnits[i].Valid() {
-			s.plain = 0
-		}
-		if k == entry.Usage {
+		switch {
+		case k == entry.Usage:
 			s.minEventMs = min(s.minEventMs, b.EventMs[i])
+			if !b.AmountUnits[i].Valid() {
+				s.plain = wild
+			}
+		case k == entry.Rejected:
+			s.plain = min(s.plain, mixed)
+		default:
+			s.plain = wild
 		}
 	}
 	return s

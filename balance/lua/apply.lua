@@ -424,7 +424,7 @@ local function openBlock(blob)
   local b = {blob = blob, intents = {}}
   b.offset, b.appendMs, b.count, b.fed, b.ascending, b.plain, b.source, b.prevOffset, b.prevIx, b.firstOffset, b.firstIx,
     b.lastOffset, b.lastIx, b.minEvent = unpackBytes(BLOCK, blob)
-  b.fed, b.ascending, b.plain = b.fed == 1, b.ascending == 1, b.plain == 1
+  b.fed, b.ascending, b.calm, b.plain = b.fed == 1, b.ascending == 1, b.plain > 0, b.plain == 2
   b.entriesAt = BLOCK_LEN + 1
   b.idsAt = b.entriesAt + 16 * b.count
   b.eventsAt = b.idsAt + 8 * b.count
@@ -569,7 +569,7 @@ local function foldBlock(blob)
   if b.appendMs > now then now = b.appendMs end
   turnGeneration()
   readIds(b)
-  local careful = not (b.plain and b.allNew) or b.minEvent < lateBefore()
+  local careful, plain, kindsAt = not b.calm or not b.allNew or b.minEvent < lateBefore(), b.plain, b.kindsAt - 1
   local ids, inCurrent, inPrevious, new = b.ids, b.inCurrent, b.inPrevious, fresh[generation]
   local parts, p = {'n', text(b.count)}, 2
   for first = 0, b.count - 1, ROWS do
@@ -582,7 +582,8 @@ local function foldBlock(blob)
       local balance = balances[k] + amount
       -- The hot path: a charge that changes nothing but a balance.
       if balance >= lows[k] and balance < highs[k] and inCurrent[i] + inPrevious[i] == 0 and not mine[id]
-        and not careful and id ~= NO_ID then
+        and not careful and id ~= NO_ID
+        and (plain or byte(blob, kindsAt + i) == Kind.Usage) then
         if day < firstDays[k] then day = firstDays[k] end
         news = news + 1
         balances[k], touched[k], mine[id], new[news] = balance, true, generation, id

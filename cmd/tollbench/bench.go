@@ -136,10 +136,11 @@ func (b *benchmark) drain(ctx context.Context, n int) (result, error) {
 		_ = service.Process.Signal(syscall.SIGTERM)
 		_ = service.Wait()
 	}()
-	if err := b.await(ctx); err != nil {
+	visible, err := b.await(ctx)
+	if err != nil {
 		return result{}, err
 	}
-	wall := time.Since(began)
+	wall := visible.Sub(began)
 	after, err := b.measure(service)
 	if err != nil {
 		return result{}, err
@@ -168,31 +169,32 @@ func (b *benchmark) measure(service *exec.Cmd) (map[string]time.Duration, error)
 	return used, nil
 }
 
-// await waits until every record sent so far has its row: the cheap count first, then the exact one.
-func (b *benchmark) await(ctx context.Context) error {
+// await waits until every record sent so far has its row, and gives the time when that was. The cheap count finds it, the
+// exact one, with FINAL, confirms it.
+func (b *benchmark) await(ctx context.Context) (time.Time, error) {
 	const physical = "SELECT (SELECT count() FROM rated_records) + (SELECT count() FROM dead_letters)" // costs nothing
 	const distinct = "SELECT (SELECT count() FROM rated_records FINAL WHERE result != 'repeated') + (SELECT count() FROM dead_letters FINAL WHERE result != 'repeated')"
 	last, moved := uint64(0), time.Now()
 	for {
 		var rows uint64
 		if err := b.rows.QueryRow(ctx, physical).Scan(&rows); err != nil {
-			return err
+			return time.Time{}, err
 		}
-		if rows >= uint64(b.sent) && rows != last {
+		if counted := time.Now(); rows >= uint64(b.sent) && rows != last {
 			var visible uint64
 			if err := b.rows.QueryRow(ctx, distinct).Scan(&visible); err != nil || visible >= uint64(b.sent) {
-				return err
+				return counted, err
 			}
 		}
 		if rows != last {
 			last, moved = rows, time.Now()
 		}
 		if time.Since(moved) > stallAfter {
-			return fmt.Errorf("only %d of %d records are visible, and nothing moves; lag: %v", rows, b.sent, b.lag())
+			return time.Time{}, fmt.Errorf("only %d of %d records are visible, and nothing moves; lag: %v", rows, b.sent, b.lag())
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return time.Time{}, ctx.Err()
 		case <-time.After(pollEvery):
 		}
 	}

@@ -10,9 +10,9 @@ CREATE TABLE IF NOT EXISTS rated_records
     service          Enum8('unknown' = 0, 'voice-in' = 1, 'voice-out' = 2, 'message-in' = 3, 'message-out' = 4) DEFAULT service_code COMMENT 'what the record is charged for' CODEC(ZSTD(1)),
     kind_code        UInt8 EPHEMERAL,
     kind             Enum8('unknown' = 0, 'usage' = 1, 'release' = 9) DEFAULT kind_code COMMENT 'usage: as it came; release: decided anew after it was late' CODEC(ZSTD(1)),
-    record_id        String                COMMENT 'the carrier''s id of the record, unique only within its source' CODEC(ZSTD(1)),
-    id_hash          UInt64                COMMENT 'hash of (source name, service kind, record id): equal for copies of one record' CODEC(ZSTD(1)),
-    peer             String                COMMENT 'the other party as the carrier wrote it; emptied after the time that personal data is kept' CODEC(ZSTD(1)) TTL toDateTime(append_time) + toIntervalDay(396),
+    record_id        String                COMMENT 'the carrier''s id of the record, unique only within its source' CODEC(LZ4),
+    id_hash          UInt64                COMMENT 'hash of (source name, service kind, record id): equal for copies of one record' CODEC(NONE),
+    peer             String                COMMENT 'the other party as the carrier wrote it; emptied after the time that personal data is kept' CODEC(LZ4) TTL toDateTime(append_time) + toIntervalDay(396),
     event_time       DateTime64(3, 'UTC')  COMMENT 'start of the call, or sending of the message' CODEC(T64, ZSTD(1)),
     local_day_number Int32 EPHEMERAL,
     local_day        Date32 DEFAULT toDate32(local_day_number) COMMENT 'day of event_time in the account''s zone' CODEC(T64, ZSTD(1)),
@@ -42,6 +42,6 @@ ENGINE = ReplacingMergeTree
 PARTITION BY statement_day
 PRIMARY KEY (account_id, statement_day, event_time)
 ORDER BY (account_id, statement_day, event_time, shard, entry_offset, ix)
-SETTINGS index_granularity = 2048, non_replicated_deduplication_window = 0,
+SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 0,
          min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1
 COMMENT 'carrier records and what became of them; read with FINAL, or the view charges';
