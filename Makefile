@@ -3,9 +3,10 @@ GO ?= go
 BIN := bin
 RECORDS ?= 10000000
 RUNS ?= 3
+SEEDS ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test short check bench clean
+.PHONY: help build demo test short check sim mutants bench clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,12 @@ short: ## the tests that need no server
 check: ## formatting and vet
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on the files above"; exit 1; }
 	$(GO) vet ./...
+
+sim: ## the production loops under seeded faults against an oracle (SEEDS=n)
+	SIM_SEEDS=$(SEEDS) $(GO) test -timeout 24h -run TestSeeds -v ./bench/simulation
+
+mutants: ## every sabotage of the protocol, and which invariant kills it
+	SIM_MUTANT=all $(GO) test -timeout 1h -run TestMutants -v ./bench/simulation
 
 bench: build ## the end-to-end benchmark on Apache Kafka (RECORDS=n RUNS=n)
 	$(BIN)/tollbench --records $(RECORDS) --runs $(RUNS)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tollgate/tollgate/deploy/local"
 	"github.com/tollgate/tollgate/balance/posting"
+	"github.com/tollgate/tollgate/deploy/local"
 	"github.com/tollgate/tollgate/rater/stream"
 )
 

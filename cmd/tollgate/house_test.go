@@ -96,11 +96,6 @@ var tooLong = map[string]int{
 	"sink/servers_test.go: TestRealServers": 87,
 }
 
-// undescribed are the folders that lack a README.md, with the reason.
-var undescribed = map[string]string{
-	"bench/simulation": "it is being built, and its page comes with it",
-}
-
 // floors: nobody imports what comes after it in the flow, and nobody imports cmd.
 func (h *house) floors(t *testing.T) {
 	for _, f := range h.files {
@@ -245,7 +240,7 @@ func (h *house) readmes(t *testing.T) {
 			places = append(places, path.Dir(folder))
 		}
 		described := func(place string) bool { return h.texts[place+"/README.md"] != "" }
-		if undescribed[folder] == "" && !slices.ContainsFunc(places, described) {
+		if !slices.ContainsFunc(places, described) {
 			t.Errorf("%s has no README.md: one page with its job, its layout and its decisions", folder)
 		}
 		mapped := func(place string) bool { return strings.Contains(top, "`"+place+"`") }

@@ -1,0 +1,318 @@
+package simulation
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tollgate/tollgate/rater/entry"
+	"github.com/tollgate/tollgate/rater/money"
+)
+
+// act is what the world does by itself: carriers send, callers of the API ask, and things break.
+func (w *world) act() {
+	w.schedule()
+	for _, name := range slices.Sorted(maps.Keys(w.stages)) {
+		if s := w.stages[name]; s.dueMs != 0 && s.dueMs <= w.nowMs {
+			w.rebalance(s)
+		}
+	}
+	if !w.faults {
+		return
+	}
+	if w.made < w.wanted && w.r.IntN(3) > 0 {
+		w.send()
+	}
+	if w.r.IntN(12) == 0 && w.happens("api") {
+		w.ask()
+	}
+	if w.r.IntN(3) == 0 {
+		w.breakDown()
+	}
+}
+
+// schedule draws when the world acts next: mostly soon, now and then after a long silence.
+func (w *world) schedule() {
+	wait := w.r.Int64N(2000)
+	switch x := w.r.IntN(20); {
+	case !w.faults:
+		wait = 10_000
+	case x < 6:
+		wait = w.r.Int64N(minuteMs)
+	case x < 9:
+		wait = w.r.Int64N(6 * minuteMs)
+	case x == 9 && w.r.IntN(3) == 0:
+		wait = w.r.Int64N(2 * hourMs)
+	}
+	w.actMs = w.nowMs + 1 + wait
+}
+
+// send has a carrier send a message of one or more records.
+func (w *world) send() {
+	c := w.carriers[w.r.IntN(len(w.carriers))]
+	var parts []string
+	for range 1 + w.r.IntN(3) {
+		text := w.newRecord(c)
+		if len(w.sent) > 0 && w.r.IntN(5) == 0 {
+			back := 1 + w.r.IntN(min(len(w.sent), 40))
+			if copied := w.sent[len(w.sent)-back]; (copied.topic == c.topic || w.r.IntN(2) == 0) && w.happens("carrier's copy") {
+				text = copied.json
+			}
+		}
+		if w.r.IntN(40) == 0 {
+			text = `{"id":"broken","type":"call"}`
+		}
+		w.sent = append(w.sent, sentRecord{c.topic, text})
+		w.records++
+		parts = append(parts, text)
+	}
+	message := strings.Join(parts, "\n")
+	if w.r.IntN(2) == 0 {
+		message = "[" + strings.Join(parts, ",") + "]"
+	}
+	partitions := w.topics[c.topic].partitions
+	p := partitions[w.r.IntN(len(partitions))]
+	w.made++
+	w.messages++
+	offset := w.produce(p, []byte(message))
+	if w.Trace {
+		w.noteText("%s sends to partition %d at %d: %s", c.topic, p.key.partition, offset, message)
+	}
+}
+
+// newRecord writes a record that nobody has seen before.
+func (w *world) newRecord(c *carrier) string {
+	w.ids++
+	eventMs := w.nowMs + c.skewMs - w.r.Int64N([]int64{10 * minuteMs, minuteMs / 2}[w.r.IntN(2)])
+	switch w.r.IntN(12) {
+	case 0:
+		eventMs -= w.r.Int64N(6 * hourMs)
+	case 1:
+		eventMs = w.nowMs + w.r.Int64N(2*minuteMs)
+	}
+	number := numberText(w.r.IntN(numberCount))
+	peer := []string{"+14155550999", "+14085550123", "+442071838750", "4155550777", "anonymous"}[w.r.IntN(5)]
+	direction, from, to := "inbound", peer, number
+	if w.r.IntN(2) == 0 {
+		direction, from, to = "outbound", number, peer
+	}
+	start := fmt.Sprint(eventMs)
+	if w.r.IntN(3) == 0 {
+		start = `"` + rfc3339(eventMs) + `"`
+	}
+	if w.r.IntN(4) == 0 {
+		return fmt.Sprintf(`{"id":"r%d","type":"message","direction":"%s","from":"%s","to":"%s","start":%s,"segments":%d}`,
+			w.ids, direction, from, to, start, 1+w.r.IntN(4))
+	}
+	return fmt.Sprintf(`{"id":"r%d","type":"call","direction":"%s","from":"%s","to":"%s","start":%s,"duration":%d}`,
+		w.ids, direction, from, to, start, w.r.IntN(400))
+}
+
+// apiEntry is an entry that a caller of the API asks for: callers ask again.
+type apiEntry struct {
+	entry entry.Entry
+	atMs  int64
+}
+
+// ask appends an entry of the API, perhaps again, perhaps twice.
+func (w *world) ask() {
+	var e entry.Entry
+	if n := len(w.api); n > 0 && w.r.IntN(3) == 0 && w.nowMs-w.api[n-1].atMs < 20*minuteMs {
+		w.count("API repeat")
+		e = w.api[n-1].entry
+		e.EventMs = w.nowMs
+	} else {
+		w.ids++
+		e = entry.Entry{Kind: entry.Credit, Account: 1 + uint32(w.r.IntN(accountCount)), EventMs: w.nowMs, LocalDay: dayIn("UTC", w.nowMs),
+			IDHash: mix(uint64(w.ids), 77) | 1<<63, ID: []byte(fmt.Sprint("key-", w.ids)), AmountUnits: money.Amount(1+w.r.IntN(100)) * 1_000_000}
+		e.Args[entry.ArgBody] = int64(w.ids)
+		switch w.r.IntN(4) {
+		case 0:
+			e.Kind, e.AmountUnits = entry.Adjustment, -e.AmountUnits
+		case 1:
+			e.Kind, e.AmountUnits = entry.Settings, 0
+			e.Args[entry.ArgThreshold] = w.r.Int64N(2) * 100_000_000
+			e.Args[entry.ArgRechargeTo] = (1 + w.r.Int64N(4)) * 100_000_000
+		case 2:
+			if w.r.IntN(4) == 0 {
+				e.AmountUnits = 5_000_000_000_000_000 // refused
+			}
+		}
+		w.api = append(w.api, apiEntry{e, w.nowMs})
+	}
+	var b entry.Block
+	b.Reset(entry.Source{}, entry.None)
+	b.Add(&e)
+	value := b.AppendTo(nil)
+	p := w.log("entries", int32(e.Account%shardCount))
+	if w.r.IntN(4) == 0 {
+		w.launchValue(p, value)
+		return
+	}
+	w.produce(p, value)
+}
+
+// launchValue sends a message on a long way.
+func (w *world) launchValue(p *partition, value []byte) {
+	o := outlet{}
+	o.batch.Reset()
+	o.batch.Append(nil, value)
+	sealed, err := o.batch.Seal(w.codec, w.nowMs)
+	if err != nil {
+		panic(err)
+	}
+	w.launch(p, slices.Clone(sealed), 1)
+}
+
+// breakDown breaks something, by the seed's own weights.
+func (w *world) breakDown() {
+	r := &w.rates
+	weights := []struct {
+		weight int
+		kind   string
+		do     func()
+	}{
+		{r.failover, "redis failover", func() { w.failover(w.r.IntN(shardCount)) }},
+		{r.promote, "old master promoted", w.promoteOld},
+		{r.loss, "redis lost", w.loseRedis},
+		{r.rebalance, "rebalance", func() { w.rebalance(w.anyStage()) }},
+		{r.outage, "clickhouse flips", func() { w.storeDown = !w.storeDown }},
+		{r.rebalance / 3, "process crash", func() { w.restart(w.followers[w.r.IntN(len(w.followers))]) }},
+		{3, "broker clock", func() { w.anyLog().skewMs = w.r.Int64N(20_000) - 10_000 }},
+		{2, "process clock", func() { w.skews[w.anyStage().name] = w.r.Int64N(20_000) - 10_000 }},
+		{4, "logs cut", w.cutLogs},
+		{1, "topic made anew", w.remake},
+		{1, "operator restarts", w.restartOperator},
+		{r.gateway, "gateway flips", func() { w.gatewayDown = !w.gatewayDown }},
+		{r.sleep, "task sleeps", w.sleep},
+		{1, "time jumps", w.jump},
+	}
+	total := 0
+	for _, x := range weights {
+		total += x.weight
+	}
+	n := w.r.IntN(total)
+	for _, x := range weights {
+		if n < x.weight {
+			if w.happens(x.kind) {
+				w.noteText("fault: %s", x.kind)
+				x.do()
+			}
+			return
+		}
+		n -= x.weight
+	}
+}
+
+// jump lets hours pass in which nobody does anything. No request to the card gateway is on its way for so long: a key's
+// life covers that delay, and no more (protocol rule 13).
+func (w *world) jump() {
+	if len(w.requests) > 0 || slices.ContainsFunc(w.tasks, func(t *task) bool { return t.urgent }) {
+		return
+	}
+	w.nowMs += w.r.Int64N(3 * hourMs)
+}
+
+// sleep stops a task for a long time, in the middle of what it does.
+func (w *world) sleep() {
+	t := w.tasks[w.r.IntN(len(w.tasks))]
+	if t.urgent {
+		return
+	}
+	t.wakeMs = max(t.wakeMs, w.nowMs+w.r.Int64N(90*minuteMs))
+}
+
+func (w *world) anyStage() *stage {
+	names := slices.Sorted(maps.Keys(w.stages))
+	return w.stages[names[w.r.IntN(len(names))]]
+}
+
+func (w *world) anyLog() *partition {
+	names := slices.Sorted(maps.Keys(w.topics))
+	partitions := w.topics[names[w.r.IntN(len(names))]].partitions
+	return partitions[w.r.IntN(len(partitions))]
+}
+
+func (w *world) skewOf(t *task) int64 {
+	if t.stage == nil {
+		return w.skews[t.name]
+	}
+	return w.skews[t.stage.name]
+}
+
+// keepOld remembers a master that is none any more.
+func (w *world) keepOld(shard int) {
+	w.old[shard] = append(w.old[shard], w.masters[shard])
+	if len(w.old[shard]) > 4 {
+		w.old[shard] = w.old[shard][1:]
+	}
+}
+
+// failover makes a replica the master that lacks the last scripts.
+func (w *world) failover(shard int) {
+	n := w.masters[shard]
+	w.keepOld(shard)
+	replica := &node{now: n.now}
+	if lost := min(len(n.past), w.r.IntN(9)); lost > 0 {
+		at := len(n.past) - lost
+		replica.now, replica.past = n.past[at], slices.Clone(n.past[:at])
+	}
+	w.masters[shard] = replica
+}
+
+// promoteOld makes a master of long ago the master again.
+func (w *world) promoteOld() {
+	shard := w.r.IntN(shardCount)
+	if len(w.old[shard]) == 0 {
+		return
+	}
+	again := w.old[shard][w.r.IntN(len(w.old[shard]))]
+	w.keepOld(shard)
+	w.masters[shard] = again
+}
+
+// loseRedis empties a shard.
+func (w *world) loseRedis() {
+	shard := w.r.IntN(shardCount)
+	w.keepOld(shard)
+	w.masters[shard] = &node{now: &redisState{}}
+}
+
+// remake deletes a carrier's topic and makes it again: what was not rated by then is gone, which nobody can help.
+func (w *world) remake() {
+	if name := w.carrierTopics()[w.r.IntN(2)]; w.topicsMade < 12 {
+		w.makeTopic(name, int32(len(w.topics[name].partitions)))
+		w.wakeWatchers(name)
+	}
+}
+
+// wakeWatchers lets fetches on a topic find out that it is another one.
+func (w *world) wakeWatchers(name string) {
+	for _, t := range w.tasks {
+		for _, p := range t.watching {
+			if p.Topic == name {
+				t.wakeMs = min(t.wakeMs, w.nowMs+w.r.Int64N(1000))
+			}
+		}
+	}
+}
+
+func (w *world) restartOperator() {
+	w.operators.t.dies, w.operators.t.wakeMs = true, w.nowMs
+	w.operate()
+}
+
+// arrive lets charge requests arrive whose senders have given up.
+func (w *world) arrive() {
+	for i := 0; i < len(w.requests); {
+		if w.requests[i].dueMs > w.nowMs {
+			i++
+			continue
+		}
+		r := w.requests[i].request
+		w.requests = slices.Delete(w.requests, i, i+1)
+		w.noteText("a late charge request arrives")
+		w.charge(r)
+	}
+}

@@ -1,0 +1,203 @@
+package simulation
+
+import (
+	"fmt"
+
+	"github.com/tollgate/tollgate/balance/posting"
+	"github.com/tollgate/tollgate/balance/recharge"
+	"github.com/tollgate/tollgate/rater/entry"
+)
+
+// place names a record of a source: where it came from.
+type place struct {
+	source   entry.Source
+	position entry.Position
+}
+
+// oracle is the naive second opinion on everything that happened.
+type oracle struct {
+	w        *world
+	book     *oracleBook
+	places   map[place]*wanted
+	rows     map[place]map[int32]int // outcomes other than Repeated, by shard
+	keys     map[uint64]string       // id hashes and what they stand for
+	hashes   map[string]uint64
+	due      map[string]bool // records that must be charged
+	charges  map[string]int
+	intents  map[recharge.Intent]int64
+	credited map[uint32]int64
+}
+
+// check asks the oracle about the whole run.
+func (w *world) check() {
+	if len(w.violations) > 0 {
+		return
+	}
+	o := &oracle{w: w, book: newOracleBook(), places: map[place]*wanted{}, rows: map[place]map[int32]int{}, keys: map[uint64]string{},
+		hashes: map[string]uint64{}, due: map[string]bool{}, charges: map[string]int{}, intents: map[recharge.Intent]int64{},
+		credited: map[uint32]int64{}}
+	o.readBook()
+	o.readCarriers()
+	for shard := range int32(shardCount) {
+		w.postedTo(shard)
+		newOracleShard(o, shard).run()
+	}
+	o.checkPlaces()
+	o.checkCharges()
+	o.checkGateway()
+}
+
+// readBook reads the book's log, and what its records become.
+func (o *oracle) readBook() {
+	t := o.w.topics["book"]
+	l := t.partitions[0]
+	l.decode()
+	for offset, m := range l.messages {
+		o.book.read(int64(offset), m.appendMs, m.value)
+	}
+	for _, f := range o.book.later {
+		f()
+	}
+	for offset, e := range o.book.entries {
+		o.places[place{entry.Source{TopicID: t.id}, entry.Position{Offset: offset}}] = e
+	}
+}
+
+// readCarriers reads what carriers sent, and what it must have become.
+func (o *oracle) readCarriers() {
+	for _, t := range o.w.allTopics {
+		if t.name != "carrier-a" && t.name != "carrier-b" {
+			continue
+		}
+		for _, l := range t.partitions {
+			l.decode()
+			for offset, m := range l.messages {
+				at := place{entry.Source{TopicID: t.id, Partition: l.key.partition}, entry.Position{Offset: int64(offset)}}
+				f, ok := o.book.formats[t.name].at(m.appendMs - 2000)
+				if !ok {
+					o.places[at] = &wanted{kind: 2, reason: 2, shard: -2, raw: string(m.value), anyTime: true}
+					continue
+				}
+				for ix, text := range split(string(m.value)) {
+					at.position.Ix = uint32(ix)
+					o.places[at] = o.book.route(text, f, m.appendMs)
+				}
+			}
+		}
+	}
+}
+
+// checkPlaces is I10: every record below what was committed has one row, none has two.
+func (o *oracle) checkPlaces() {
+	for at, e := range o.places {
+		below := at.position.Offset < o.w.rated[sourceKey{at.source.TopicID, at.source.Partition}]
+		rows, wantedRows := 0, 1
+		for _, n := range o.rows[at] {
+			rows += n
+			if n > 1 {
+				o.w.violate("I10", "record %v has %d rows in one shard", at, n)
+			}
+		}
+		if e.shard == -1 {
+			wantedRows = shardCount
+		}
+		if rows > wantedRows || below && rows < wantedRows {
+			o.w.violate("I10", "record %v has %d rows instead of %d: %+v", at, rows, wantedRows, *e)
+		}
+	}
+}
+
+// checkCharges is I5: every record that was to be charged was, once.
+func (o *oracle) checkCharges() {
+	for key := range o.due {
+		if n := o.charges[key]; n != 1 {
+			o.w.violate("I5", "record %s was charged %d times", key, n)
+		}
+	}
+	for key, n := range o.charges {
+		if n > 1 {
+			o.w.violate("I5", "record %s was charged %d times", key, n)
+		}
+	}
+}
+
+// checkGateway is I8: what was captured was credited, and nothing was captured twice for one recharge.
+func (o *oracle) checkGateway() {
+	captured, successes := map[uint32]int64{}, map[recharge.Intent]int{}
+	for _, p := range o.w.payments {
+		amount, decided := o.intents[p.Intent]
+		if !decided {
+			o.w.violate("I8", "a charge of account %d for %v, which nobody decided", p.Account, p.Intent)
+		} else if amount != int64(p.AmountUnits) {
+			o.w.violate("I8", "intent %v is of %d, charged was %d", p.Intent, amount, p.AmountUnits)
+		}
+		if p.at(o.w.nowMs).Status != recharge.Succeeded {
+			continue
+		}
+		captured[p.Account] += int64(p.AmountUnits)
+		if !p.reversed {
+			if successes[p.Intent]++; successes[p.Intent] > 1 {
+				o.w.violate("I8", "intent %v was captured twice", p.Intent)
+			}
+		}
+	}
+	for account := uint32(1); account <= accountCount; account++ {
+		if captured[account] != o.credited[account] {
+			o.w.violate("I8", "account %d: captured %d, credited %d", account, captured[account], o.credited[account])
+		}
+	}
+}
+
+// bind notes which id a hash stands for: one to one.
+func (o *oracle) bind(hash uint64, key string) {
+	if key == "" {
+		return
+	}
+	if other, known := o.keys[hash]; known && other != key {
+		o.w.violate("I6", "id hash %x stands for %s and %s", hash, other, key)
+	}
+	if other, known := o.hashes[key]; known && other != hash {
+		o.w.violate("I6", "%s is hashed as %x and %x", key, other, hash)
+	}
+	o.keys[hash], o.hashes[key] = key, hash
+}
+
+// compareEntry is I6: an entry says what the book says of its record.
+func (o *oracle) compareEntry(shard int32, at place, e *entry.Entry) {
+	want := o.places[at]
+	if want == nil {
+		o.w.violate("I6", "entry of %v in shard %d, where there is no record", at, shard)
+		return
+	}
+	ok := int(e.Kind) == want.kind && int(e.Reason) == want.reason && e.Account == want.account && int64(e.AmountUnits) == want.amount &&
+		e.Billed == want.billed && string(e.Extra) == want.raw && (want.shard < 0 || want.shard == shard)
+	if !want.anyTime {
+		ok = ok && e.EventMs == want.eventMs && e.LocalDay == want.day
+	}
+	for i, arg := range want.args {
+		ok = ok && e.Args[i] == arg
+	}
+	if !ok {
+		o.w.violate("I6", "record %v is %+v in shard %d, the book says %+v", at, *e, shard, *want)
+	}
+	if e.Kind == entry.Usage {
+		o.bind(e.IDHash, want.key)
+	}
+}
+
+// compareRow holds a row of ClickHouse against the posting that it must be.
+func (o *oracle) compareRow(shard int32, offset int64, ix int, out *posting.Outcome) {
+	r := o.w.rows[rowKey{uint16(shard), offset, uint32(ix)}]
+	if r == nil {
+		o.w.violate("I10", "entry %d.%d of shard %d has no row", offset, ix, shard)
+		return
+	}
+	same := r.numbers["result_code"] == int64(out.Result) && r.numbers["statement_day_number"] == int64(out.StatementDay)
+	if r.table != "dead_letters" {
+		same = same && r.numbers["amount_units"] == int64(out.AmountUnits) && r.numbers["balance_units"] == int64(out.BalanceUnits) &&
+			r.numbers["flags"] == int64(out.Flags) && r.numbers["intent_units"] == int64(out.IntentUnits)
+	}
+	if !same {
+		o.w.violate("I3", "row %v is not its posting: %s and %+v", rowKey{uint16(shard), offset, uint32(ix)}, fmt.Sprint(r.numbers), *out)
+	}
+}

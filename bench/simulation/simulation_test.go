@@ -1,0 +1,189 @@
+package simulation
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestMain collects garbage less often: worlds are small and short-lived.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
+
+// number reads a number from the environment.
+func number(name string, otherwise uint64) uint64 {
+	n, err := strconv.ParseUint(os.Getenv(name), 10, 64)
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+// runSeeds runs seeds on all processors, and calls each for every result, one at a time.
+func runSeeds(from, count uint64, o Options, each func(seed uint64, r Result) (more bool)) {
+	shared := NewShared()
+	var next atomic.Uint64
+	next.Store(from)
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	stopped := false
+	for range max(1, runtime.GOMAXPROCS(0)) {
+		group.Go(func() {
+			for {
+				seed := next.Add(1) - 1
+				mu.Lock()
+				over := stopped || seed >= from+count
+				mu.Unlock()
+				if over {
+					return
+				}
+				one := o
+				one.Seed = seed
+				r := Run(one, shared)
+				mu.Lock()
+				stopped = stopped || !each(seed, r)
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+}
+
+// TestSeeds runs SIM_SEEDS seeds from SIM_FROM on and reports what they met.
+func TestSeeds(t *testing.T) {
+	seeds, from := number("SIM_SEEDS", 1500), number("SIM_FROM", 1)
+	if testing.Short() {
+		seeds = min(seeds, 40)
+	}
+	counts := map[string]int{}
+	began, failed := time.Now(), 0
+	var ran, steps, messages, records, entries int
+	runSeeds(from, seeds, Options{}, func(seed uint64, r Result) bool {
+		ran, steps, messages, records, entries = ran+1, steps+r.Steps, messages+r.Messages, records+r.Records, entries+r.Entries
+		for kind, n := range r.Counts {
+			counts[kind] += n
+		}
+		if len(r.Violations) > 0 {
+			report(t, seed, r)
+			failed++
+		}
+		return failed < 10
+	})
+	took := time.Since(began).Seconds()
+	t.Logf("%d seeds (%d to %d), %d violating, in %.1f s: %.1f seeds/s; %d steps, %d messages, %d records, %d blocks of entries",
+		ran, from, from+seeds-1, failed, took, float64(ran)/took, steps, messages, records, entries)
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%9d %s", counts[kind], kind)
+	}
+}
+
+// report prints what is wrong with a seed, the last events of what is left of it when it is shrunk, and how to run both
+// again.
+func report(t *testing.T, seed uint64, r Result) {
+	t.Helper()
+	const shown = 60
+	small, _ := Shrink(Options{Seed: seed}, NewShared())
+	small.Trace = true
+	again := Run(small, NewShared())
+	t.Errorf("seed %d: %v\nshrunk to %d messages, without %v: %v\n%s\nrun it again: SIM_SEED=%d go test -run 'TestSeed$' -v ./bench/simulation\n"+
+		"or shrunk: SIM_SEED=%d SIM_RECORDS=%d SIM_WITHOUT='%s' go test -run 'TestSeed$' -v ./bench/simulation",
+		seed, r.Violations, again.Messages, small.Without, again.Violations, strings.Join(again.Events[max(0, len(again.Events)-shown):], "\n"),
+		seed, seed, small.Records, strings.Join(small.Without, ","))
+}
+
+// TestSeed runs the one seed that SIM_SEED names, with SIM_MUTANT, SIM_RECORDS and SIM_WITHOUT where they are set, and prints
+// all that happens.
+func TestSeed(t *testing.T) {
+	if os.Getenv("SIM_SEED") == "" {
+		t.Skip("SIM_SEED names no seed")
+	}
+	o := Options{Seed: number("SIM_SEED", 0), Mutant: os.Getenv("SIM_MUTANT"), Trace: true, Records: int(number("SIM_RECORDS", 0))}
+	if without := os.Getenv("SIM_WITHOUT"); without != "" {
+		o.Without = strings.Split(without, ",")
+	}
+	r := Run(o, NewShared())
+	for _, e := range r.Events {
+		fmt.Println(e)
+	}
+	fmt.Println(r.Counts)
+	if len(r.Violations) > 0 {
+		t.Errorf("%v", r.Violations)
+	}
+}
+
+// A seed runs the same, step for step, whatever runs beside it.
+func TestSameSeedSameTrace(t *testing.T) {
+	hashes := map[uint64]uint64{}
+	for range 2 {
+		runSeeds(1_000_000, 12, Options{}, func(seed uint64, r Result) bool {
+			if before, ran := hashes[seed]; ran && before != r.Hash {
+				t.Errorf("seed %d ran in two ways: %x and %x", seed, before, r.Hash)
+			}
+			hashes[seed] = r.Hash
+			return true
+		})
+	}
+}
+
+// TestMutants runs the mutants that SIM_MUTANT names, or all of them for "all", until each is killed a few times, and for
+// at most SIM_SEEDS seeds: some invariant must notice.
+func TestMutants(t *testing.T) {
+	names := strings.Split(os.Getenv("SIM_MUTANT"), ",")
+	switch names[0] {
+	case "":
+		t.Skip(`SIM_MUTANT names no mutants: use "all", or some of them parted by commas`)
+	case "all":
+		names = slices.Sorted(maps.Keys(Mutants))
+	}
+	const enough = 5
+	for _, name := range names {
+		if Mutants[name].What == "" {
+			t.Fatalf("there is no mutant %q", name)
+		}
+		killed, ran, by := 0, 0, map[string]int{}
+		runSeeds(1, number("SIM_SEEDS", 600), Options{Mutant: name}, func(seed uint64, r Result) bool {
+			ran++
+			if len(r.Violations) > 0 {
+				killed++
+			}
+			for _, v := range r.Violations {
+				by[v.Invariant]++
+			}
+			return killed < enough
+		})
+		var list []string
+		for _, invariant := range slices.Sorted(maps.Keys(by)) {
+			list = append(list, fmt.Sprintf("%s (%d)", invariant, by[invariant]))
+		}
+		t.Logf("%-20s killed in %d of %3d seeds by %s", name, killed, ran, strings.Join(list, ", "))
+		if killed == 0 || by["panic"] > 0 {
+			t.Errorf("%s is not killed by an invariant: %s", name, Mutants[name].What)
+		}
+	}
+}
+
+// A failing seed shrinks to one that fails alike, with less in it.
+func TestShrink(t *testing.T) {
+	o := Options{Mutant: "no-gap"}
+	shared := NewShared()
+	for r := (Result{}); len(r.Violations) == 0; {
+		o.Seed++
+		r = Run(o, shared)
+	}
+	small, r := Shrink(o, shared)
+	if len(r.Violations) == 0 || len(small.Without) < 5 {
+		t.Errorf("shrunk to %+v: %v", small, r.Violations)
+	}
+	t.Logf("seed %d: %d messages, without %v", small.Seed, r.Messages, small.Without)
+}
