@@ -88,7 +88,7 @@ func (b *Block) Decode(src []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := b.Entries.Decode(entries); err != nil {
+	if err := b.Entries.DecodeVouched(entries); err != nil {
 		return fmt.Errorf("postings of entry %d: %w", int64(le.Uint64(src[16:])), err)
 	}
 	if b.Entries.Len() != count {

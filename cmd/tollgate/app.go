@@ -81,8 +81,13 @@ func (a *App) Serve(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return a.follower.Run(ctx) })
 	group.Go(func() error { return a.serveHTTP(ctx) })
+	// No stage can do anything before the book is read.
+	for err := a.follower.CatchUp(ctx); err != nil && ctx.Err() == nil; err = a.follower.CatchUp(ctx) {
+		a.logger.Warn("cannot read the book, trying again", "error", err)
+		a.clock.Sleep(ctx, time.Second)
+	}
+	group.Go(func() error { return a.follower.Run(ctx) })
 	run := map[string]func(context.Context) error{
 		"rate": a.rate, "debit": a.debit, "store": a.store, "audit": a.audit,
 		"act": a.act, "recharge": a.recharge, "late": a.late,

@@ -312,6 +312,8 @@ func formatCommand() *cobra.Command {
 	r := &book.SetFormat{}
 	var from, key string
 	set := &cobra.Command{Use: "set TOPIC FORMAT", Short: "Point a Kafka topic at a format", Args: cobra.ExactArgs(2),
+		Long: "Point a Kafka topic at a format. Messages that arrive within the first two seconds still count as having none: they become\n" +
+			"dead letters, which can be replayed.",
 		Example: "  tollgate format set carrier.didww didww-voice-in --source didww",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			format, err := decode.ParseFormat(args[1])

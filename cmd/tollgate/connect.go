@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -40,10 +41,17 @@ func openRedis(c Config) (*lua.Shards, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis.%w", err)
 	}
+	redis.SetLogger(quiet{}) // what goes wrong is said by whoever called
 	options := lua.Options(c.Redis.Addresses...)
 	options.Username, options.Password, options.TLSConfig, options.IsClusterMode = c.Redis.Username, password, encryption, c.Redis.Cluster
 	return lua.New(redis.NewUniversalClient(options), lua.Config{Prefix: c.Redis.KeyPrefix, Installation: c.Installation}), nil
 }
+
+// quiet is a log that keeps nothing.
+type quiet struct{}
+
+// Printf drops the line.
+func (quiet) Printf(context.Context, string, ...any) {}
 
 // openClickHouse makes the client of the configured ClickHouse.
 func openClickHouse(c ClickHouseConfig) (*sink.ClickHouse, error) {

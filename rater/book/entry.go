@@ -136,7 +136,10 @@ func (b *Book) rateAgain(r *Replay, frontierMs int64, e *entry.Entry) error {
 		account = b.Account(r.Account)
 	}
 	if account == nil {
-		return refusedf("no account owned %s, and there is no account %d", FormatNumber(rec.Number), r.Account)
+		if r.Account == 0 {
+			return refusedf("no account owned %s at the time: name one that pays", FormatNumber(rec.Number))
+		}
+		return refusedf("no account owned %s at the time, and there is no account %d", FormatNumber(rec.Number), r.Account)
 	}
 	*e = entry.Entry{
 		Kind: entry.Usage, Service: rec.Service, Number: rec.Number, EventMs: rec.EventMs, DurationSeconds: rec.DurationSeconds,

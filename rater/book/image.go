@@ -35,6 +35,10 @@ type journal struct {
 	records []byte // of the chunk that is not full yet
 	count   uint32 // of records in it
 	total   uint64 // of records in all
+
+	// original is the chunk that is being restored: where the same records make a full chunk again, it is that one, and
+	// need not be packed once more.
+	original []byte
 }
 
 // add keeps a record with the frontier that it led to. Applied with that as its append time it leads there again.
@@ -46,9 +50,17 @@ func (j *journal) add(offset, frontierMs int64, value []byte) {
 	j.count++
 	j.total++
 	if len(j.records) >= chunkBytes {
-		j.chunks = append(j.chunks, j.pack())
+		j.chunks = append(j.chunks, j.full())
 		j.records, j.count = j.records[:0], 0
 	}
+}
+
+// full gives the chunk of the records that wait, which are as many as a chunk has.
+func (j *journal) full() []byte {
+	if j.original != nil && len(j.records) == int(le.Uint32(j.original[4:])) && j.count == le.Uint32(j.original[8:]) {
+		return j.original
+	}
+	return j.pack()
 }
 
 // pack gives the chunk of the records that wait.
@@ -138,6 +150,8 @@ func (b *Builder) restoreChunk(chunk []byte) error {
 	if err != nil || int64(len(records)) != int64(le.Uint32(chunk[4:])) {
 		return fmt.Errorf("%w: cannot be unpacked to %d bytes", ErrImage, le.Uint32(chunk[4:]))
 	}
+	b.journal.original = chunk
+	defer func() { b.journal.original = nil }()
 	for range le.Uint32(chunk[8:]) {
 		if records, err = b.restoreRecord(records); err != nil {
 			return err

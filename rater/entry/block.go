@@ -216,6 +216,15 @@ func (b *Block) AppendTo(dst []byte) []byte {
 // Decode refills the block from src, which it copies; src must hold one block and nothing else. The error wraps
 // ErrCorrupt; the block is then empty.
 func (b *Block) Decode(src []byte) error {
+	if len(src) >= headerLen && crc32.Checksum(src[8:], castagnoli) != le.Uint32(src[4:]) {
+		b.Reset(Source{}, None)
+		return fmt.Errorf("%w: checksum does not match", ErrCorrupt)
+	}
+	return b.DecodeVouched(src)
+}
+
+// DecodeVouched is Decode for bytes that a checksum around them has vouched for, such as those inside a posting.
+func (b *Block) DecodeVouched(src []byte) error {
 	b.Reset(Source{}, None)
 	n, err := b.decodeHeader(src)
 	if err != nil {
@@ -263,9 +272,6 @@ func (b *Block) decodeHeader(src []byte) (int, error) {
 	}
 	if len(src) > maxBlockLen || int(le.Uint32(src[8:])) != len(src) {
 		return 0, fmt.Errorf("%w: %d bytes, the header says %d", ErrCorrupt, len(src), le.Uint32(src[8:]))
-	}
-	if crc32.Checksum(src[8:], castagnoli) != le.Uint32(src[4:]) {
-		return 0, fmt.Errorf("%w: checksum does not match", ErrCorrupt)
 	}
 	n, details := uint64(le.Uint32(src[12:])), uint64(le.Uint32(src[48:]))
 	texts := uint64(le.Uint32(src[52:])) + uint64(le.Uint32(src[56:])) + uint64(le.Uint32(src[60:]))
