@@ -51,7 +51,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		PostingsTopic: "postings", Group: "store",
-		MaxRows: 500_000, MaxTextBytes: 64 << 20, MaxAge: time.Second, MaxAgeBehind: 5 * time.Second,
+		MaxRows: 1_000_000, MaxTextBytes: 64 << 20, MaxAge: time.Second, MaxAgeBehind: 10 * time.Second,
 		MaxWait: 250 * time.Millisecond, Linger: 20 * time.Millisecond, CommitEvery: time.Second,
 		RetryMin: 50 * time.Millisecond, RetryMax: 5 * time.Second,
 	}

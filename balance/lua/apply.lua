@@ -384,13 +384,10 @@ local function turnGeneration()
   fresh[generation] = fresh[generation] or {}
 end
 
--- members asks which ids are in the set of a generation: a list of 0 and 1, all 0 where there is no generation.
+-- members asks which ids are in the set of a generation: a list of 0 and 1, or nil where no set can hold any.
 local function members(generationAsked, ids)
+  if not generationAsked then return nil end
   local found, n = {}, #ids
-  if not generationAsked then
-    for i = 1, n do found[i] = 0 end
-    return found
-  end
   local set = IDS .. text(generationAsked)
   for at = 1, n, CHUNK do
     local part = call('SMISMEMBER', set, unpack(ids, at, at + CHUNK - 1 < n and at + CHUNK - 1 or n))
@@ -458,7 +455,7 @@ end
 
 local function known(b, i)
   local id = b.ids[i]
-  return b.inCurrent[i] + b.inPrevious[i] > 0 or mine[id] and mine[id] >= generation - 1
+  return b.inCurrent and b.inCurrent[i] > 0 or b.inPrevious and b.inPrevious[i] > 0 or mine[id] and mine[id] >= generation - 1
 end
 
 -- admit decides by id and age whether an entry is applied: nil, or the result of one that is not.
@@ -581,7 +578,8 @@ local function foldBlock(blob)
       local k, day, amount, id = v[j], v[j + 1], v[j + 2], ids[i]
       local balance = balances[k] + amount
       -- The hot path: a charge that changes nothing but a balance.
-      if balance >= lows[k] and balance < highs[k] and inCurrent[i] + inPrevious[i] == 0 and not mine[id]
+      if balance >= lows[k] and balance < highs[k] and not mine[id]
+        and not (inCurrent and inCurrent[i] > 0) and not (inPrevious and inPrevious[i] > 0)
         and not careful and id ~= NO_ID
         and (plain or byte(blob, kindsAt + i) == Kind.Usage) then
         if day < firstDays[k] then day = firstDays[k] end

@@ -172,7 +172,7 @@ func DefaultConfig() Config {
 		ClickHouse:   ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "tollgate", Username: "default"},
 		Rate:         StageConfig{Loops: 2, Linger: 5 * time.Millisecond},
 		Debit:        DebitConfig{StageConfig: StageConfig{Loops: 2, Linger: 5 * time.Millisecond}, EntriesPerCall: 6000},
-		Store:        StoreConfig{Loops: 1, RowsPerInsert: 500_000, InsertEvery: time.Second},
+		Store:        StoreConfig{Loops: 1, RowsPerInsert: 1_000_000, InsertEvery: time.Second},
 		Audit:        AuditConfig{Loops: 1, ImageEntries: 1_000_000, ImageEvery: 10 * time.Minute},
 		Recharge:     RechargeConfig{Gateway: "none", PollEvery: 500 * time.Millisecond, Concurrent: 8, AttemptPause: 10 * time.Minute},
 		Closing:      ClosingConfig{AfterMidnight: 2 * time.Hour},
