@@ -28,40 +28,6 @@ type Books interface {
 	Book() *book.Book
 }
 
-// Config names the limits of a rate loop.
-type Config struct {
-	// BookTopic is the book's log, EntriesTopic the log that the loop writes.
-	BookTopic, EntriesTopic string
-	// Group is the consumer group that keeps how far each source has been read.
-	Group string
-	// MaxWait bounds how long a fetch waits for records.
-	MaxWait time.Duration
-	// Linger is the least length of a round: records that come within it share one produce.
-	Linger time.Duration
-	// EntriesPerBlock bounds the entries of one block, EntriesPerRound those of all blocks of one round.
-	EntriesPerBlock, EntriesPerRound int
-	// CommitEvery is how often offsets are committed.
-	CommitEvery time.Duration
-	// RetryMin and RetryMax bound the pause before a failed call is made again.
-	RetryMin, RetryMax time.Duration
-	// DemandAppendTime raises an alarm for a source whose broker does not stamp its messages (protocol rule 3); the
-	// producer's time then counts, and its messages wait until the book knows all about that. Only the embedded Kafka of
-	// the demo stamps messages without saying so.
-	DemandAppendTime bool
-	// Drain is how long a loop that is told to stop may take to finish what is under way.
-	Drain time.Duration
-}
-
-// DefaultConfig is the configuration of a rate loop on one machine.
-func DefaultConfig() Config {
-	return Config{
-		BookTopic: "book", EntriesTopic: "entries", Group: "tollgate-rate",
-		MaxWait: 250 * time.Millisecond, Linger: 5 * time.Millisecond, EntriesPerBlock: 4000, EntriesPerRound: 64_000,
-		CommitEvery: time.Second, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
-		DemandAppendTime: true, Drain: 4 * time.Second,
-	}
-}
-
 // Deps are the loop's neighbours.
 type Deps struct {
 	Reader  stream.Reader
@@ -371,9 +337,10 @@ func (l *Loop) bookMessage(b *book.Book, s *source, m *stream.Message) (entries 
 // add adds the loop's entry to the block of a shard, unless that is full.
 func (l *Loop) add(s *source, shard int32) bool {
 	b := &s.blocks[shard]
-	if b.Len() >= l.cfg.EntriesPerBlock {
+	if b.Len() >= l.cfg.EntriesPerBlock || b.ExtraBytes() >= maxBlockRawBytes {
 		return false
 	}
+	l.entry.Extra = l.entry.Extra[:min(len(l.entry.Extra), maxRawBytes)]
 	b.Add(&l.entry)
 	l.tally.note(&l.entry)
 	return true

@@ -138,9 +138,10 @@ func TestCarrierMischief(t *testing.T) {
 	absurd := call("absurd", func(r *record) { r.Duration = 100_000 })
 	ahead := call("ahead", func(r *record) { r.Start += 10 * time.Minute.Milliseconds() })
 	in.say("carrier.own", 2, `{"id":"torn`, call("i"), "["+call("j")+`,{"id":5},`+call("k")+"]", "<html>502 Bad Gateway</html>",
+		zipped(strings.Repeat("x", 40<<20)), // more than Kafka takes in one message, once it is unpacked
 		unknown, call("l"), priceless, absurd, ahead, call("m"))
 	in.charged("old", "first", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m")
-	for reason, n := range map[string]int{"undecodable": 3, "unknown-number": 1, "no-price": 1, "out-of-bounds": 1, "too-far-ahead": 1, "no-format": 0} {
+	for reason, n := range map[string]int{"undecodable": 4, "unknown-number": 1, "no-price": 1, "out-of-bounds": 1, "too-far-ahead": 1, "no-format": 0} {
 		in.rejected(all, reason, n)
 	}
 	in.balance(1, "99.1")

@@ -128,6 +128,9 @@ func (b *Block) ID(i int) []byte { return b.id.at(i) }
 // Peer gives the other party of entry i; it aliases the block.
 func (b *Block) Peer(i int) []byte { return b.peer.at(i) }
 
+// ExtraBytes is the length of all raw records and free texts of the block.
+func (b *Block) ExtraBytes() int { return len(b.extra.bytes) }
+
 // Extra gives the raw record or free text of entry i, nil for Usage; it aliases the block.
 func (b *Block) Extra(i int) []byte {
 	if d := b.detail[i]; d >= 0 {
