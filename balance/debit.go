@@ -437,17 +437,8 @@ func (l *Loop) ship(ctx context.Context) error {
 // send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop:
 // nothing after it may be appended before. A loop that stops here loses nothing; the journal has the outcomes.
 func (l *Loop) send(ctx context.Context) error {
-	pause := l.cfg.RetryMin
-	for {
-		err := l.Writer.Send(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || !stream.Retriable(err) {
-			return fmt.Errorf("cannot append postings: %w", err)
-		}
-		l.Metrics.Retries.Inc()
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
+	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
+		return fmt.Errorf("cannot append postings: %w", err)
 	}
+	return nil
 }

@@ -421,19 +421,10 @@ func (l *Loop) gather(ctx context.Context, shard int32, b *block) error {
 
 // send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop.
 func (l *Loop) send(ctx context.Context) error {
-	pause := l.cfg.RetryMin
-	for {
-		err := l.Writer.Send(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || !stream.Retriable(err) {
-			return fmt.Errorf("cannot append entries: %w", err)
-		}
-		l.Metrics.Retries.Inc()
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
+	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
+		return fmt.Errorf("cannot append entries: %w", err)
 	}
+	return nil
 }
 
 // commit stores how far each source is in `entries`, with the id of its topic: an offset of another topic by the

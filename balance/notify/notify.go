@@ -351,19 +351,10 @@ func (l *Loop) gather(ctx context.Context, topic string, shard int32, key []byte
 
 // send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop.
 func (l *Loop) send(ctx context.Context) error {
-	pause := l.cfg.RetryMin
-	for {
-		err := l.Writer.Send(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || !stream.Retriable(err) {
-			return fmt.Errorf("cannot append events: %w", err)
-		}
-		l.Metrics.Retries.Inc()
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
+	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
+		return fmt.Errorf("cannot append events: %w", err)
 	}
+	return nil
 }
 
 // halt stops reading one shard, until the process or the group's generation is a new one; the others go on.

@@ -171,18 +171,10 @@ func (f *Follower) gather(ctx context.Context, topic string, key, value []byte) 
 
 // send does not give up before ctx ends: a copy that arrives twice counts once.
 func (f *Follower) send(ctx context.Context) error {
-	pause := f.cfg.RetryMin
-	for {
-		err := f.Writer.Send(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil || !stream.Retriable(err) {
-			return fmt.Errorf("cannot write to the book: %w", err)
-		}
-		f.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, f.cfg.RetryMax)
+	if err := stream.SendAll(ctx, f.Writer, f.Clock, f.cfg.RetryMin, f.cfg.RetryMax, func() {}); err != nil {
+		return fmt.Errorf("cannot write to the book: %w", err)
 	}
+	return nil
 }
 
 // step reads what there is and publishes the new Book.
