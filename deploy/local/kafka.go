@@ -50,7 +50,15 @@ const kafkaLogging = `Configuration:
 // kafkaFlags suit a small machine: one collector thread and the fast compiler only.
 var kafkaFlags = []string{"-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData"}
 
-func findApacheKafka(ctx context.Context, c *cache) (found, error) {
+// kafkaOwnPorts are those of the clients and of the controller; behind them come the ports behind proxies.
+const kafkaOwnPorts = 2
+
+// apacheKafka finds Apache Kafka and gives it a listener for each of the proxies in front of it.
+func apacheKafka(proxies []string) recipe {
+	return func(ctx context.Context, c *cache) (found, error) { return findApacheKafka(ctx, c, proxies) }
+}
+
+func findApacheKafka(ctx context.Context, c *cache, proxies []string) (found, error) {
 	java, err := exec.LookPath("java")
 	if err != nil {
 		return found{}, fmt.Errorf("apache kafka cannot be had: java is not on PATH; %s", installKafka)
@@ -59,9 +67,9 @@ func findApacheKafka(ctx context.Context, c *cache) (found, error) {
 	if err != nil {
 		return found{}, fmt.Errorf("apache kafka cannot be had: %w; %s", err, installKafka)
 	}
-	return found{about: fmt.Sprintf("using Apache Kafka %s in %s", kafkaVersion, java), ports: 2, open: 1,
+	return found{about: fmt.Sprintf("using Apache Kafka %s in %s", kafkaVersion, java), ports: kafkaOwnPorts + len(proxies), open: 1,
 		configure: func(ctx context.Context, dir string, ports []int) (program, error) {
-			return configureKafka(ctx, java, jars, dir, ports[0], ports[1])
+			return configureKafka(ctx, java, jars, dir, ports, proxies)
 		}}, nil
 }
 
@@ -115,13 +123,13 @@ func sumJars(dir string) (string, error) {
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-func configureKafka(ctx context.Context, java, jars, dir string, port, controllerPort int) (program, error) {
+func configureKafka(ctx context.Context, java, jars, dir string, ports []int, proxies []string) (program, error) {
 	logging, err := writeConfig(dir, "log4j2.yaml", kafkaLogging)
 	if err != nil {
 		return program{}, err
 	}
 	data := filepath.Join(dir, "data")
-	config, err := writeConfig(dir, "server.properties", kafkaProperties(data, port, controllerPort))
+	config, err := writeConfig(dir, "server.properties", kafkaProperties(data, ports, proxies))
 	if err != nil {
 		return program{}, err
 	}
@@ -133,20 +141,29 @@ func configureKafka(ctx context.Context, java, jars, dir string, port, controlle
 		}
 	}
 	return program{path: java, args: append(args, "kafka.Kafka", config),
-		ready: func(ctx context.Context) error { return askKafka(ctx, port) }}, nil
+		ready: func(ctx context.Context) error { return askKafka(ctx, ports[0]) }}, nil
 }
 
 // kafkaProperties configures one node that is broker and controller, with everything that is replicated elsewhere held once.
 // The controller lets a broker that was killed in again only when its old session is over: 9 s by default, here 6.
-func kafkaProperties(data string, port, controllerPort int) string {
-	broker, controller := loopback(port), loopback(controllerPort)
+// A listener behind a proxy sends its clients to the proxy: where a client connects next is what the broker advertises.
+func kafkaProperties(data string, ports []int, proxies []string) string {
+	broker, controller := loopback(ports[0]), loopback(ports[1])
+	var behind, advertised, protocols string
+	for i, proxy := range proxies {
+		name := "PROXY" + strconv.Itoa(i)
+		behind += "," + name + "://" + loopback(ports[kafkaOwnPorts+i])
+		advertised += "," + name + "://" + proxy
+		protocols += "," + name + ":PLAINTEXT"
+	}
 	return `process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=` + controller + `
-listeners=PLAINTEXT://` + broker + `,CONTROLLER://` + controller + `
-advertised.listeners=PLAINTEXT://` + broker + `
+listeners=PLAINTEXT://` + broker + `,CONTROLLER://` + controller + behind + `
+advertised.listeners=PLAINTEXT://` + broker + advertised + `
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT` + protocols + `
+inter.broker.listener.name=PLAINTEXT
 log.dirs=` + data + `
 log.message.timestamp.type=LogAppendTime
 message.max.bytes=` + strconv.Itoa(messageMaxBytes) + `

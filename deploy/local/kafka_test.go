@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"pgregory.net/rapid"
 )
 
@@ -64,4 +65,39 @@ func TestStampBatch(t *testing.T) {
 			t.Fatal("other bytes changed")
 		}
 	})
+}
+
+// Clients of a listener behind a proxy are sent to the proxy, those of the plain listener are not.
+func TestKafkaSendsClientsToTheirProxy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real servers: not run with -short")
+	}
+	var proxies []string
+	for range 2 {
+		address, err := FreeAddress()
+		must(t, err)
+		proxies = append(proxies, address)
+	}
+	stack, err := Start(t.Context(), Config{Parts: []Part{ApacheKafka}, KafkaProxies: proxies, Report: func(line string) { t.Log(line) }})
+	must(t, err)
+	defer func() { must(t, stack.Stop()) }()
+	sentTo := func(listener string) string {
+		conn, err := kafka.DialContext(t.Context(), "tcp", listener)
+		must(t, err)
+		defer conn.Close()
+		brokers, err := conn.Brokers()
+		must(t, err)
+		return loopback(brokers[0].Port)
+	}
+	if got := sentTo(stack.KafkaAddr); got != stack.KafkaAddr {
+		t.Errorf("the plain listener sends to %s", got)
+	}
+	if len(stack.KafkaBehind) != len(proxies) {
+		t.Fatalf("there are %d listeners behind %d proxies", len(stack.KafkaBehind), len(proxies))
+	}
+	for i, listener := range stack.KafkaBehind {
+		if got := sentTo(listener); got != proxies[i] {
+			t.Errorf("listener %d sends to %s instead of %s", i, got, proxies[i])
+		}
+	}
 }

@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,11 +36,13 @@ const (
 	ApacheKafka
 	// ClickHouse is the clickhouse server, or the same engine from libchdb.so where there is none.
 	ClickHouse
+	// RedisReplica is a second Redis that follows the first, until it is promoted.
+	RedisReplica
 )
 
 // String gives the name of the part in reports and errors.
 func (p Part) String() string {
-	return [...]string{"no part", "redis", "embedded kafka", "apache kafka", "clickhouse"}[p]
+	return [...]string{"no part", "redis", "embedded kafka", "apache kafka", "clickhouse", "redis replica"}[p]
 }
 
 // folder is the name of the part's data folder. The two Kafkas do not read each other's files.
@@ -55,6 +59,12 @@ type Config struct {
 	CacheDir string
 	// Report receives one line per step, downloads once a second, never two at a time. Nil means silence.
 	Report func(line string)
+	// KafkaProxies are host:port of proxies in front of Apache Kafka. For each there is a listener (Stack.KafkaBehind) that
+	// sends its clients to the proxy, where the plain listener sends them to itself.
+	KafkaProxies []string
+	// OwnDisks are the parts whose data lies on a disk of its own (a tmpfs), which Server.FillDisk can make full. Where this
+	// process may not mount one, that is reported and the part has none. The data does not outlive the stack.
+	OwnDisks []Part
 }
 
 // Stack is a set of running servers. The methods of its servers may be called from any goroutine; Stop comes when no other call is under way.
@@ -64,12 +74,16 @@ type Stack struct {
 	// RedisAddr, KafkaAddr, ClickHouseAddr (native protocol) and ClickHouseHTTPAddr are host:port, empty for a part that
 	// was not asked for. They stay the same over Kill and Restart.
 	RedisAddr, KafkaAddr, ClickHouseAddr, ClickHouseHTTPAddr string
+	// RedisReplicaAddr is that of the second Redis.
+	RedisReplicaAddr string
+	// KafkaBehind are the listeners that Config.KafkaProxies stand in front of, in their order.
+	KafkaBehind []string
 	// AppendTimeBit tells whether this Kafka sets attribute bit 3 on the batches of LogAppendTime topics. Apache Kafka
 	// does. The embedded one stores its own clock as the batch's max timestamp, on every topic, but without the bit, so
 	// a reader that demands the bit must be told not to.
 	AppendTimeBit bool
-	// Redis, Kafka and ClickHouse control the single servers; nil for a part that was not asked for.
-	Redis, Kafka, ClickHouse *Server
+	// These control the single servers; nil for a part that was not asked for.
+	Redis, RedisReplica, Kafka, ClickHouse *Server
 
 	temporary bool
 	lock      *os.File
@@ -101,13 +115,41 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	for _, part := range parts {
 		server := &Server{Part: part, Dir: filepath.Join(s.DataDir, part.folder()), launcher: s.launcher, report: s.cache.report}
 		s.place(server)
-		group.Go(func() error { return s.startPart(groupCtx, server, recipes[part]) })
+		find := recipes[part]
+		if part == ApacheKafka {
+			find = apacheKafka(cfg.KafkaProxies)
+		}
+		wantsDisk := slices.Contains(cfg.OwnDisks, part)
+		group.Go(func() error {
+			if wantsDisk {
+				server.mountDisk()
+			}
+			return s.startPart(groupCtx, server, find)
+		})
 	}
-	if err := group.Wait(); err != nil {
+	err = group.Wait()
+	if err == nil {
+		s.addresses()
+		err = s.followFirst(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
-	s.addresses()
 	return s, nil
+}
+
+// Launch starts another process that shall die with this one, in a process group of its own. Wait for it before Stop.
+func (s *Stack) Launch(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = childAttributes()
+	return s.launcher.start(cmd)
+}
+
+// followFirst makes the second Redis a replica of the first.
+func (s *Stack) followFirst(ctx context.Context) error {
+	if s.Redis == nil || s.RedisReplica == nil {
+		return nil
+	}
+	return s.RedisReplica.Follow(ctx, s.RedisAddr)
 }
 
 // Stop stops all servers and waits for them: gracefully where the data is kept, by SIGKILL where the folder is temporary
@@ -126,7 +168,7 @@ func (s *Stack) Stop() error {
 			if s.temporary {
 				stop = server.Kill
 			}
-			failures[i] = errors.Join(failures[i], stop())
+			failures[i] = errors.Join(failures[i], stop(), server.unmountDisk())
 		})
 	}
 	wait.Wait()
@@ -187,6 +229,8 @@ func (s *Stack) place(server *Server) {
 	switch server.Part {
 	case Redis:
 		s.Redis = server
+	case RedisReplica:
+		s.RedisReplica = server
 	case ClickHouse:
 		s.ClickHouse = server
 	default:
@@ -197,7 +241,7 @@ func (s *Stack) place(server *Server) {
 
 func (s *Stack) servers() []*Server {
 	var servers []*Server
-	for _, server := range []*Server{s.Redis, s.Kafka, s.ClickHouse} {
+	for _, server := range []*Server{s.Redis, s.RedisReplica, s.Kafka, s.ClickHouse} {
 		if server != nil {
 			servers = append(servers, server)
 		}
@@ -209,8 +253,14 @@ func (s *Stack) addresses() {
 	if s.Redis != nil {
 		s.RedisAddr = loopback(s.Redis.ports[0])
 	}
+	if s.RedisReplica != nil {
+		s.RedisReplicaAddr = loopback(s.RedisReplica.ports[0])
+	}
 	if s.Kafka != nil {
 		s.KafkaAddr = loopback(s.Kafka.ports[0])
+		for _, port := range s.Kafka.ports[min(kafkaOwnPorts, len(s.Kafka.ports)):] {
+			s.KafkaBehind = append(s.KafkaBehind, loopback(port))
+		}
 	}
 	if s.ClickHouse != nil {
 		s.ClickHouseAddr, s.ClickHouseHTTPAddr = loopback(s.ClickHouse.ports[0]), loopback(s.ClickHouse.ports[1])
@@ -230,6 +280,9 @@ func (s *Stack) startPart(ctx context.Context, server *Server, find recipe) erro
 		return fmt.Errorf("cannot make the folder of %s: %w", server.Part, err)
 	}
 	server.LogFile = filepath.Join(server.Dir, "server.log")
+	if server.ownDisk { // what it says of a full disk must not need it
+		server.LogFile = server.Dir + ".log"
+	}
 	server.ports, err = choosePorts(server.Dir, found.ports)
 	if err != nil {
 		return err

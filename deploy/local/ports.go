@@ -40,8 +40,26 @@ func choosePorts(dir string, count int) ([]int, error) {
 	return ports, nil
 }
 
+// FreeAddress gives a loopback address that nobody listens on now, of a port that no outgoing connection will take.
+func FreeAddress() (string, error) {
+	ports, err := pickPorts(1)
+	if err != nil {
+		return "", err
+	}
+	return loopback(ports[0]), nil
+}
+
 // freshPorts picks free ports and remembers them in the folder.
 func freshPorts(dir string, count int) ([]int, error) {
+	ports, err := pickPorts(count)
+	if err != nil {
+		return nil, err
+	}
+	_, err = writeConfig(dir, "ports", strings.Trim(fmt.Sprint(ports), "[]")+"\n")
+	return ports, err
+}
+
+func pickPorts(count int) ([]int, error) {
 	var ports []int
 	taken := map[int]bool{}
 	for try := 0; try < portTries && len(ports) < count; try++ {
@@ -53,9 +71,6 @@ func freshPorts(dir string, count int) ([]int, error) {
 	}
 	if len(ports) < count {
 		return nil, fmt.Errorf("cannot find %d free ports between %d and %d on 127.0.0.1", count, lowestPort, highestPort)
-	}
-	if _, err := writeConfig(dir, "ports", strings.Trim(fmt.Sprint(ports), "[]")+"\n"); err != nil {
-		return nil, err
 	}
 	return ports, nil
 }

@@ -2,7 +2,6 @@ package local
 
 import (
 	"archive/zip"
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,14 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // The last resort for a machine without Redis and without root: a jar that carries the server (6.2, for tests only).
@@ -143,6 +140,8 @@ appendonly yes
 appendfsync everysec
 aof-load-truncated yes
 auto-aof-rewrite-min-size 1gb
+repl-diskless-sync-delay 0
+repl-backlog-size 16mb
 maxmemory-policy noeviction
 `, port, dir))
 	if err != nil {
@@ -152,17 +151,8 @@ maxmemory-policy noeviction
 }
 
 func pingRedis(ctx context.Context, port int) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", loopback(port))
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return err
-	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err == nil && answer != "+PONG\r\n" {
+	answer, err := askRedis(ctx, port, "PING")
+	if err == nil && answer != "+PONG" {
 		err = fmt.Errorf("redis answered %q to PING", answer)
 	}
 	return err
@@ -171,7 +161,7 @@ func pingRedis(ctx context.Context, port int) error {
 // CutAOF cuts up to tailBytes off the end of the append-only file of a stopped Redis and returns how many it cut: what a
 // machine loses that dies between two syncs. The next start finds a torn last command and drops it.
 func (s *Server) CutAOF(tailBytes int64) (cutBytes int64, err error) {
-	if s.Part != Redis {
+	if !s.isRedis() {
 		return 0, fmt.Errorf("cannot cut the append-only file of %s: only redis has one", s.Part)
 	}
 	if s.PID() != 0 {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	startLimit   = 60 * time.Second      // from the start of a process to its first right answer
+	startLimit   = 2 * time.Minute       // from the start of a process to its first right answer
 	stopLimit    = 30 * time.Second      // from SIGTERM to SIGKILL
 	readyPause   = 20 * time.Millisecond // between two questions to a server that does not answer yet
 	logTailLines = 15                    // of a server's log in an error
@@ -26,8 +26,9 @@ type recipe func(context.Context, *cache) (found, error)
 
 var recipes = map[Part]recipe{
 	Redis:         findRedis,
+	RedisReplica:  findRedis,
 	EmbeddedKafka: findEmbeddedKafka,
-	ApacheKafka:   findApacheKafka,
+	ApacheKafka:   apacheKafka(nil),
 	ClickHouse:    findClickHouse,
 }
 
@@ -60,6 +61,7 @@ type Server struct {
 	report   func(string)
 	ports    []int
 	program  program
+	ownDisk  bool
 
 	mu      sync.Mutex
 	process *process // nil before the first start and after Stop or Kill
