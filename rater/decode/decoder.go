@@ -22,6 +22,7 @@ type Decoder struct {
 	used    usedSlots        // where the current record was read from
 	scratch []byte           // the current record's strings that had escapes
 	key     []byte           // a key that had escapes
+	habits  [24]habit        // of the format's records, by the place of the key
 
 	compressed bytes.Reader
 	gunzip     gzip.Reader
@@ -46,6 +47,9 @@ func (d *Decoder) Reset(format Format, version uint16, mapping *Mapping, message
 	if !format.Knows(version) {
 		d.state = ended
 		return fmt.Errorf("cannot decode version %d of format %s: this build knows up to %d: run a newer one", version, format, format.Newest())
+	}
+	if format != d.format {
+		d.habits = [24]habit{}
 	}
 	d.format, d.mapping, d.data, d.at = format, Mapping{}, message, 0
 	if mapping != nil {
@@ -117,6 +121,9 @@ func (d *Decoder) openArray(i int) {
 // mayHoldTooMany is a bound that costs next to nothing: elements are parted by commas; of records one after the other
 // each begins with a brace, and between two of them lies at most one piece of rubbish.
 func (d *Decoder) mayHoldTooMany() bool {
+	if len(d.data) < MaxRecordsPerMessage {
+		return false // no piece is shorter than a byte
+	}
 	if d.state == element {
 		return bytes.Count(d.data, []byte{','})+3 > MaxRecordsPerMessage
 	}
@@ -198,8 +205,11 @@ func (d *Decoder) nextOfLines(r *Record) bool {
 			end += start + 1
 		}
 		r.Problem, r.Detail = Undecodable, fmt.Sprintf("not a JSON object: broken at byte %d", brokenAt-start)
+		r.Raw = bytes.TrimRight(d.data[start:end], " \t\r\n")
+	} else {
+		r.Raw = d.data[start:end]
 	}
-	r.Raw, d.at = bytes.TrimRight(d.data[start:end], " \t\r\n"), end
+	d.at = end
 	return true
 }
 

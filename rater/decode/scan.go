@@ -68,26 +68,19 @@ func (d *Decoder) members(i, depth, level int) (next int, ok bool) {
 	if i = space(b, i+1); i < len(b) && b[i] == '}' {
 		return i + 1, true
 	}
-	for {
-		if i >= len(b) || b[i] != '"' {
+	for place := 0; ; place++ {
+		var into slot
+		if h := d.habit(place, level); h != nil && h.holds(b, i) {
+			i, into = i+int(h.length), h.into
+		} else if i, into, ok = d.member(i, level, h); !ok {
 			return i, false
 		}
-		end, escaped, ok := scanString(b, i+1)
-		if !ok {
-			return end, false
-		}
-		into, below := ignored, levelIgnored
-		if level < levelIgnored {
-			into = d.slotOf(d.keyAt(i+1, end, escaped), level)
-		}
+		below := levelIgnored
 		if into == nested {
 			clear(d.values[firstInner:])
 			below = level + 1
 		}
-		if i = space(b, end+1); i == len(b) || b[i] != ':' {
-			return i, false
-		}
-		if i, ok = d.valueAt(space(b, i+1), depth, below, &d.values[into]); !ok {
+		if i, ok = d.valueAt(space(b, i), depth, below, &d.values[into]); !ok {
 			return i, false
 		}
 		if i = space(b, i); i == len(b) {
@@ -101,6 +94,65 @@ func (d *Decoder) members(i, depth, level int) (next int, ok bool) {
 		}
 		i = space(b, i+1)
 	}
+}
+
+// member reads the key at d.data[i] and its colon, and makes it the habit h of its place, if there is one.
+func (d *Decoder) member(i, level int, h *habit) (next int, into slot, ok bool) {
+	b := d.data
+	if i >= len(b) || b[i] != '"' {
+		return i, ignored, false
+	}
+	end, escaped, ok := scanString(b, i+1)
+	if !ok {
+		return end, ignored, false
+	}
+	if level < levelIgnored {
+		into = d.slotOf(d.keyAt(i+1, end, escaped), level)
+	}
+	if next = space(b, end+1); next == len(b) || b[next] != ':' {
+		return next, ignored, false
+	}
+	if next++; h != nil && !escaped && next == end+2 {
+		h.learn(b[i:], next-i, into)
+	}
+	return next, into, true
+}
+
+// habit is a key, with its quotes and its colon, that the record before had in the same place. Carriers write their keys
+// in one order: to see that a key is the same is quicker than to read it, and what it leads to is the same.
+type habit struct {
+	words, masks [2]uint64
+	length       uint8 // 0 for none
+	into         slot
+}
+
+// habitBytes is the longest key, with its quotes and its colon, that becomes a habit.
+const habitBytes = 16
+
+// habit gives the habit of a place in the outermost object, nil where there is none to have.
+func (d *Decoder) habit(place, level int) *habit {
+	if level == 0 && place < len(d.habits) {
+		return &d.habits[place]
+	}
+	return nil
+}
+
+// holds tells whether the habit's key stands at b[i].
+func (h *habit) holds(b []byte, i int) bool {
+	return h.length > 0 && i+habitBytes <= len(b) && (binary.LittleEndian.Uint64(b[i:])^h.words[0])&h.masks[0] == 0 &&
+		(binary.LittleEndian.Uint64(b[i+8:])^h.words[1])&h.masks[1] == 0
+}
+
+// learn makes a habit of the key of so many bytes that b begins with.
+func (h *habit) learn(b []byte, length int, into slot) {
+	if length > habitBytes || len(b) < habitBytes {
+		h.length = 0
+		return
+	}
+	first := min(length, 8)
+	h.length, h.into = uint8(length), into
+	h.words = [2]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}
+	h.masks = [2]uint64{^uint64(0) >> (64 - 8*first), ^uint64(0) >> (64 - 8*(length-first))}
 }
 
 // keyAt gives the key that lies at d.data[start:end], with its escapes resolved.
@@ -191,7 +243,9 @@ func scanString(b []byte, i int) (end int, escaped, ok bool) {
 			// The lowest bit set marks the first byte that is a quote, a backslash or below 0x20.
 			hit := ((quote-ones)&^quote | (backslash-ones)&^backslash | (w-ones*0x20)&^w) & highs
 			if hit != 0 {
-				i += bits.TrailingZeros64(hit) >> 3
+				if i += bits.TrailingZeros64(hit) >> 3; b[i] == '"' {
+					return i, escaped, true
+				}
 				break
 			}
 			i += 8
