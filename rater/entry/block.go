@@ -11,7 +11,7 @@ import (
 )
 
 // Block is a run of entries of one source for one shard: one Kafka message of `entries`. In memory and on the wire
-// it is columns, so that encoding is copying. A loop owns its blocks for life and refills them.
+// it is columns, those of the wire as narrow as their values allow. A loop owns its blocks for life and refills them.
 type Block struct {
 	// Source is where the records came from; the zero Source for payments, API entries and the like.
 	Source Source
@@ -41,6 +41,8 @@ type Block struct {
 	detail []int32
 	args   [][ArgCount]int64
 	extra  text
+
+	lengths []uint8 // of ids or peers, while a block is encoded or decoded
 }
 
 // text is a column of byte strings: the bytes of all, and where each ends.
@@ -151,15 +153,20 @@ func (b *Block) Args(i int) [ArgCount]int64 {
 //
 //	header      64 bytes: "TGE1", CRC-32C of the bytes from 8 on, length, count, source topic id and partition,
 //	            prev index and offset, number of details, bytes of ids, peers and extras
-//	columns     of 8, then 4, then 1 bytes an entry
+//	columns     17, each a width, a least value and that many bytes an entry (column.go)
 //	details     32 bytes of arguments and 4 of the extra's length for each entry that is not Usage
 //	text        ids, peers, extras
 const (
 	headerLen      = 64
-	fixedLen       = 5*8 + 7*4 + 5 // bytes of all columns per entry
 	detailLen      = ArgCount*8 + 4
 	maxBlockLen    = 64 << 20
 	maxPositionLen = 1<<53 - 1 // Redis scripts hold offsets in doubles
+
+	// columnsOfOthers is how many columns the fold does not look at. They stand behind those that it does.
+	columnsOfOthers = 7
+
+	// MaxEntries bounds the entries of a block: a column may have no byte for each, so a block's length does not.
+	MaxEntries = 1 << 16
 )
 
 var (
@@ -175,25 +182,27 @@ var ErrCorrupt = errors.New("corrupt block")
 func (b *Block) AppendTo(dst []byte) []byte {
 	start, n := len(dst), b.Len()
 	dst = append(dst, make([]byte, headerLen)...)
-	dst = appendInt64s(dst, b.AmountUnits)
-	dst = appendInt64s(dst, b.Number)
-	dst = appendInt64s(dst, b.Offset)
-	dst = appendInt64s(dst, b.EventMs)
-	dst = appendInt64s(dst, b.IDHash)
-	dst = appendInt32s(dst, b.Account)
-	dst = appendInt32s(dst, b.Ix)
-	dst = appendInt32s(dst, b.LocalDay)
-	dst = appendInt32s(dst, b.DurationSeconds)
-	dst = appendInt32s(dst, b.Billed)
-	dst = appendInt32s(dst, b.Tariff)
-	dst = appendInt32s(dst, b.Row)
-	dst = appendBytes(dst, b.Kind)
-	dst = appendBytes(dst, b.Service)
-	dst = appendBytes(dst, b.Reason)
-	dst = b.id.appendLengths(dst)
-	dst = b.peer.appendLengths(dst)
+	dst = appendColumn(dst, b.Kind)
+	dst = appendColumn(dst, b.Account)
+	dst = appendColumn(dst, b.AmountUnits)
+	dst = appendColumn(dst, b.Offset)
+	dst = appendColumn(dst, b.Ix)
+	dst = appendColumn(dst, b.EventMs)
+	dst = appendColumn(dst, b.LocalDay)
+	dst = appendColumn(dst, b.IDHash)
+	dst = appendColumn(dst, b.id.lengths(b))
+	dst = appendColumn(dst, b.peer.lengths(b))
+	dst = appendColumn(dst, b.Service)
+	dst = appendColumn(dst, b.Reason)
+	dst = appendColumn(dst, b.Number)
+	dst = appendColumn(dst, b.DurationSeconds)
+	dst = appendColumn(dst, b.Billed)
+	dst = appendColumn(dst, b.Tariff)
+	dst = appendColumn(dst, b.Row)
 	for i, args := range b.args {
-		dst = appendInt64s(dst, args[:])
+		for _, arg := range args {
+			dst = le.AppendUint64(dst, uint64(arg))
+		}
 		dst = le.AppendUint32(dst, uint32(len(b.extra.at(i))))
 	}
 	dst = append(dst, b.id.bytes...)
@@ -219,39 +228,99 @@ func (b *Block) AppendTo(dst []byte) []byte {
 // Decode refills the block from src, which it copies; src must hold one block and nothing else. The error wraps
 // ErrCorrupt; the block is then empty.
 func (b *Block) Decode(src []byte) error {
-	if len(src) >= headerLen && crc32.Checksum(src[8:], castagnoli) != le.Uint32(src[4:]) {
-		b.Reset(Source{}, None)
-		return fmt.Errorf("%w: checksum does not match", ErrCorrupt)
+	if err := b.check(src); err != nil {
+		return err
 	}
 	return b.DecodeVouched(src)
 }
 
 // DecodeVouched is Decode for bytes that a checksum around them has vouched for, such as those inside a posting.
 func (b *Block) DecodeVouched(src []byte) error {
-	b.Reset(Source{}, None)
-	n, err := b.decodeHeader(src)
+	c, err := b.decodeFacts(src)
 	if err != nil {
 		return err
 	}
-	at := headerLen
-	at = readInt64s(src, at, n, &b.AmountUnits)
-	at = readInt64s(src, at, n, &b.Number)
-	at = readInt64s(src, at, n, &b.Offset)
-	at = readInt64s(src, at, n, &b.EventMs)
-	at = readInt64s(src, at, n, &b.IDHash)
-	at = readInt32s(src, at, n, &b.Account)
-	at = readInt32s(src, at, n, &b.Ix)
-	at = readInt32s(src, at, n, &b.LocalDay)
-	at = readInt32s(src, at, n, &b.DurationSeconds)
-	at = readInt32s(src, at, n, &b.Billed)
-	at = readInt32s(src, at, n, &b.Tariff)
-	at = readInt32s(src, at, n, &b.Row)
-	at = readBytes(src, at, n, &b.Kind)
-	at = readBytes(src, at, n, &b.Service)
-	at = readBytes(src, at, n, &b.Reason)
-	at = b.id.readLengths(src, at, n)
-	at = b.peer.readLengths(src, at, n)
-	details := int(le.Uint32(src[48:]))
+	readColumn(&c, &b.Service)
+	readColumn(&c, &b.Reason)
+	readColumn(&c, &b.Number)
+	readColumn(&c, &b.DurationSeconds)
+	readColumn(&c, &b.Billed)
+	readColumn(&c, &b.Tariff)
+	readColumn(&c, &b.Row)
+	at, err := b.decodeDetails(&c)
+	if err != nil {
+		return err
+	}
+	for _, t := range []*text{&b.id, &b.peer, &b.extra} {
+		t.bytes = append(t.bytes[:0], src[at:at+t.size()]...)
+		at += t.size()
+	}
+	return nil
+}
+
+// DecodeForFold is Decode of what decides what becomes of entries: kinds, accounts, amounts, positions, times, days, id
+// hashes and arguments. The other columns and the texts, which make most of the bytes, stay empty: Get is not to be used.
+func (b *Block) DecodeForFold(src []byte) error {
+	if err := b.check(src); err != nil {
+		return err
+	}
+	c, err := b.decodeFacts(src)
+	if err != nil {
+		return err
+	}
+	for range columnsOfOthers {
+		c.skip()
+	}
+	_, err = b.decodeDetails(&c)
+	return err
+}
+
+// check makes sure of the checksum.
+func (b *Block) check(src []byte) error {
+	if len(src) >= headerLen && crc32.Checksum(src[8:], castagnoli) != le.Uint32(src[4:]) {
+		return b.corrupt("checksum does not match")
+	}
+	return nil
+}
+
+// corrupt empties the block and gives the reason.
+func (b *Block) corrupt(format string, args ...any) error {
+	b.Reset(Source{}, None)
+	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
+}
+
+// decodeFacts reads the header, the columns that the fold looks at, and the lengths of ids and peers.
+func (b *Block) decodeFacts(src []byte) (c columns, err error) {
+	b.Reset(Source{}, None)
+	n, err := b.decodeHeader(src)
+	if err != nil {
+		return c, err
+	}
+	c = columns{src: src, at: headerLen, n: n}
+	readColumn(&c, &b.Kind)
+	readColumn(&c, &b.Account)
+	readColumn(&c, &b.AmountUnits)
+	readColumn(&c, &b.Offset)
+	readColumn(&c, &b.Ix)
+	readColumn(&c, &b.EventMs)
+	readColumn(&c, &b.LocalDay)
+	readColumn(&c, &b.IDHash)
+	readColumn(&c, &b.lengths)
+	b.id.setLengths(b.lengths)
+	readColumn(&c, &b.lengths)
+	b.peer.setLengths(b.lengths)
+	return c, nil
+}
+
+// decodeDetails reads what follows the columns, ties details to their entries, and gives where the texts begin. That all
+// parts are as long as the header says is made sure of first.
+func (b *Block) decodeDetails(c *columns) (texts int, err error) {
+	src, details := c.src, uint64(le.Uint32(c.src[48:]))
+	ids, peers, extras := uint64(le.Uint32(src[52:])), uint64(le.Uint32(src[56:])), uint64(le.Uint32(src[60:]))
+	if c.broken || uint64(c.at)+details*detailLen+ids+peers+extras != uint64(len(src)) {
+		return 0, b.corrupt("parts do not add up to %d bytes", len(src))
+	}
+	at := c.at
 	for range details {
 		var args [ArgCount]int64
 		for k := range args {
@@ -261,11 +330,25 @@ func (b *Block) DecodeVouched(src []byte) error {
 		b.extra.grow(uint64(le.Uint32(src[at+8*ArgCount:])))
 		at += detailLen
 	}
-	if err := b.readText(src, at); err != nil {
-		b.Reset(Source{}, None)
-		return err
+	if uint64(b.id.size()) != ids || uint64(b.peer.size()) != peers || uint64(b.extra.size()) != extras {
+		return 0, b.corrupt("lengths of text do not add up")
 	}
-	return nil
+	d := int32(0)
+	for i, k := range b.Kind {
+		if b.Offset[i] > maxPositionLen {
+			return 0, b.corrupt("offset %d", b.Offset[i])
+		}
+		if k == Usage {
+			b.detail = append(b.detail, -1)
+			continue
+		}
+		b.detail = append(b.detail, d)
+		d++
+	}
+	if uint64(d) != details {
+		return 0, b.corrupt("%d details for %d entries that need them", details, d)
+	}
+	return at, nil
 }
 
 // decodeHeader checks the header and that src holds just what it announces, and gives the number of entries.
@@ -276,10 +359,9 @@ func (b *Block) decodeHeader(src []byte) (int, error) {
 	if len(src) > maxBlockLen || int(le.Uint32(src[8:])) != len(src) {
 		return 0, fmt.Errorf("%w: %d bytes, the header says %d", ErrCorrupt, len(src), le.Uint32(src[8:]))
 	}
-	n, details := uint64(le.Uint32(src[12:])), uint64(le.Uint32(src[48:]))
-	texts := uint64(le.Uint32(src[52:])) + uint64(le.Uint32(src[56:])) + uint64(le.Uint32(src[60:]))
-	if headerLen+n*fixedLen+details*detailLen+texts != uint64(len(src)) || details > n {
-		return 0, fmt.Errorf("%w: parts do not add up to %d bytes", ErrCorrupt, len(src))
+	n := le.Uint32(src[12:])
+	if n > MaxEntries || le.Uint32(src[48:]) > n {
+		return 0, fmt.Errorf("%w: %d entries, %d of them with details", ErrCorrupt, n, le.Uint32(src[48:]))
 	}
 	copy(b.Source.TopicID[:], src[16:32])
 	b.Source.Partition = int32(le.Uint32(src[32:]))
@@ -287,100 +369,36 @@ func (b *Block) decodeHeader(src []byte) (int, error) {
 	return int(n), nil
 }
 
-// readText reads the byte strings, whose lengths are known, and ties details to their entries.
-func (b *Block) readText(src []byte, at int) error {
-	for _, part := range []struct {
-		t *text
-		n int
-	}{{&b.id, int(le.Uint32(src[52:]))}, {&b.peer, int(le.Uint32(src[56:]))}, {&b.extra, int(le.Uint32(src[60:]))}} {
-		if last := len(part.t.end); last > 0 && int(part.t.end[last-1]) != part.n || last == 0 && part.n != 0 {
-			return fmt.Errorf("%w: lengths of text do not add up", ErrCorrupt)
-		}
-		part.t.bytes = append(part.t.bytes[:0], src[at:at+part.n]...)
-		at += part.n
+// size is the length of all strings.
+func (t *text) size() int {
+	if n := len(t.end); n > 0 {
+		return int(t.end[n-1])
 	}
-	d := int32(0)
-	for i, k := range b.Kind {
-		if b.Offset[i] > maxPositionLen {
-			return fmt.Errorf("%w: offset %d", ErrCorrupt, b.Offset[i])
-		}
-		if k == Usage {
-			b.detail = append(b.detail, -1)
-			continue
-		}
-		b.detail = append(b.detail, d)
-		d++
-	}
-	if int(d) != len(b.args) {
-		return fmt.Errorf("%w: %d details for %d entries that need them", ErrCorrupt, len(b.args), d)
-	}
-	return nil
+	return 0
 }
 
-func (t *text) appendLengths(dst []byte) []byte {
+// lengths gives how long each string is, in a column that b lends.
+func (t *text) lengths(b *Block) []uint8 {
+	b.lengths = b.lengths[:0]
 	start := uint32(0)
 	for _, end := range t.end {
-		dst = append(dst, byte(end-start))
+		b.lengths = append(b.lengths, uint8(end-start))
 		start = end
 	}
-	return dst
+	return b.lengths
 }
 
-func (t *text) readLengths(src []byte, at, n int) int {
-	for _, length := range src[at : at+n] {
-		t.grow(uint64(length))
+// setLengths makes room for strings of these lengths, whose bytes come later.
+func (t *text) setLengths(lengths []uint8) {
+	end := uint32(0)
+	for _, length := range lengths {
+		end += uint32(length)
+		t.end = append(t.end, end)
 	}
-	return at + n
 }
 
 // grow adds the end of a string of the given length, whose bytes come later. Lengths that add up past 32 bits
 // are kept wrong on purpose: they cannot match the header, and the block is refused.
 func (t *text) grow(length uint64) {
-	last := uint64(0)
-	if n := len(t.end); n > 0 {
-		last = uint64(t.end[n-1])
-	}
-	t.end = append(t.end, uint32(min(last+length, 1<<32-1)))
-}
-
-func appendInt64s[T ~int64 | ~uint64](dst []byte, column []T) []byte {
-	for _, v := range column {
-		dst = le.AppendUint64(dst, uint64(v))
-	}
-	return dst
-}
-
-func appendInt32s[T ~int32 | ~uint32](dst []byte, column []T) []byte {
-	for _, v := range column {
-		dst = le.AppendUint32(dst, uint32(v))
-	}
-	return dst
-}
-
-func appendBytes[T ~uint8](dst []byte, column []T) []byte {
-	for _, v := range column {
-		dst = append(dst, byte(v))
-	}
-	return dst
-}
-
-func readInt64s[T ~int64 | ~uint64](src []byte, at, n int, column *[]T) int {
-	for b := src[at : at+8*n]; len(b) >= 8; b = b[8:] {
-		*column = append(*column, T(le.Uint64(b)))
-	}
-	return at + 8*n
-}
-
-func readInt32s[T ~int32 | ~uint32](src []byte, at, n int, column *[]T) int {
-	for b := src[at : at+4*n]; len(b) >= 4; b = b[4:] {
-		*column = append(*column, T(le.Uint32(b)))
-	}
-	return at + 4*n
-}
-
-func readBytes[T ~uint8](src []byte, at, n int, column *[]T) int {
-	for _, v := range src[at : at+n] {
-		*column = append(*column, T(v))
-	}
-	return at + n
+	t.end = append(t.end, uint32(min(uint64(t.size())+length, 1<<32-1)))
 }
