@@ -23,7 +23,7 @@ type Book struct {
 	shards       int32 // 0 before the Open record
 
 	numbers  table[history[uint32]] // by number: its owner, 0 while it has none
-	accounts table[*Account]
+	accounts table[held]
 	plans    []*Plan
 	tariffs  []*tariff
 	versions []*Version // by number, from 1
@@ -33,11 +33,23 @@ type Book struct {
 	decided  []decided
 }
 
+// held is an account as the table has it, with what nearly every record wants of it at hand: each look elsewhere is a
+// cache miss.
+type held struct {
+	account    *Account
+	fromMs     int64  // when the last change of plan or zone took effect
+	plan, zone uint32 // since then
+}
+
+func hold(a *Account) held {
+	return held{a, max(a.plans.newest.fromMs, a.zones.newest.fromMs), a.plans.newest.value, a.zones.newest.value}
+}
+
 // Account is an account as it was opened, with the plans and zones that it had. Its balance and its thresholds of today
 // are the shard's. It never changes.
 type Account struct {
 	Number       uint32
-	plans, zones history[uint32] // indexes into Book.plans and Book.zones; beside Number, for Rate reads all three
+	plans, zones history[uint32] // indexes into Book.plans and Book.zones
 
 	Currency money.Currency
 	// OpenedMs is the frontier of the record that opened it, milliseconds since 1970 UTC.
@@ -113,10 +125,19 @@ func (b *Book) Owner(number uint64, atMs int64) (account uint32, ok bool) {
 
 // Account gives an account, nil if there is none of that number.
 func (b *Book) Account(number uint32) *Account {
-	if a := b.accounts.get(uint64(number)); a != nil {
-		return *a
+	if h := b.accounts.get(uint64(number)); h != nil {
+		return h.account
 	}
 	return nil
+}
+
+// termsAt gives the plan and the zone that an account, which there must be, had at a time.
+func (b *Book) termsAt(account uint32, atMs int64) (*Plan, *Zone) {
+	h := b.accounts.get(uint64(account))
+	if atMs >= h.fromMs {
+		return b.plans[h.plan], b.zones[h.zone]
+	}
+	return b.PlanAt(h.account, atMs), b.ZoneAt(h.account, atMs)
 }
 
 // PlanAt gives the plan that an account had at a time. Before its opening that is the plan it was opened with.
@@ -138,7 +159,11 @@ func (b *Book) LocalDay(a *Account, eventMs, atMs int64) int32 { return b.ZoneAt
 // that was in force of the tariff of its plan. The digits are those of its own number for inbound services, else those
 // of the other party, or 0 if it has none.
 func (b *Book) Price(a *Account, service price.Service, digits uint64, atMs int64) (v *Version, row uint32, ok bool) {
-	if v, ok = b.tariffs[b.PlanAt(a, atMs).tariff].versions.at(atMs); ok {
+	return b.priceOf(b.PlanAt(a, atMs), service, digits, atMs)
+}
+
+func (b *Book) priceOf(p *Plan, service price.Service, digits uint64, atMs int64) (v *Version, row uint32, ok bool) {
+	if v, ok = b.tariffs[p.tariff].versions.at(atMs); ok {
 		row, ok = v.Find(service, digits)
 	}
 	return v, row, ok

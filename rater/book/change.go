@@ -61,7 +61,7 @@ func (b *Builder) openAccount(r *OpenAccount, d *Decision) error {
 		return err
 	}
 	a.zones = since(always, zone.Number)
-	b.book.accounts.put(uint64(number), a)
+	b.book.accounts.put(uint64(number), hold(a))
 	d.Account = number
 	return nil
 }
@@ -153,7 +153,7 @@ func (b *Builder) changePlan(r *ChangePlan, d *Decision) error {
 	changed := *a
 	d.Account, d.EffectiveMs = a.Number, b.effective(r.From)
 	changed.plans = a.plans.with(d.EffectiveMs, plan)
-	b.book.accounts.put(uint64(a.Number), &changed)
+	b.book.accounts.put(uint64(a.Number), hold(&changed))
 	return nil
 }
 
@@ -173,7 +173,7 @@ func (b *Builder) changeZone(r *ChangeZone, d *Decision) error {
 	changed := *a
 	d.Account, d.EffectiveMs = a.Number, max(last.NextMidnight(b.book.frontierMs), a.zones.newest.fromMs)
 	changed.zones = a.zones.with(d.EffectiveMs, zone.Number)
-	b.book.accounts.put(uint64(a.Number), &changed)
+	b.book.accounts.put(uint64(a.Number), hold(&changed))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package book
 import (
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"sort"
 
 	"github.com/tollgate/tollgate/rater/decode"
@@ -51,6 +52,18 @@ func (b *Book) Entry(offset int64, value []byte, e *entry.Entry) (from, until in
 	}
 	shard := b.Shard(e.Account)
 	return shard, shard + 1
+}
+
+// Yields lists the records of the log that become entries, in their order: the offset of each, and the account that it
+// concerns, 0 where it is for every shard.
+func (b *Book) Yields() iter.Seq2[int64, uint32] {
+	return func(yield func(int64, uint32) bool) {
+		for _, d := range b.decided {
+			if !yield(d.offset, d.account) {
+				return
+			}
+		}
+	}
 }
 
 // fill writes into e what the accepted record says.
@@ -131,11 +144,11 @@ func (b *Book) rateAgain(r *Replay, frontierMs int64, e *entry.Entry) error {
 	if atMs > frontierMs {
 		return refusedf("the record is dated %d ms after the time that the book knows", atMs-frontierMs)
 	}
-	account := b.ownerAt(rec.Number, atMs)
-	if account == nil {
-		account = b.Account(r.Account)
+	account, owned := b.Owner(rec.Number, atMs)
+	if !owned {
+		account = r.Account
 	}
-	if account == nil {
+	if b.Account(account) == nil {
 		if r.Account == 0 {
 			return refusedf("no account owned %s at the time: name one that pays", FormatNumber(rec.Number))
 		}

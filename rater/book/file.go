@@ -115,7 +115,7 @@ func (s *scalar) UnmarshalYAML(node ast.Node) error {
 	case *ast.IntegerNode, *ast.FloatNode:
 		s.text = token.Value
 	default:
-		return fmt.Errorf("[%d:%d] a single text or number is wanted here", token.Position.Line, token.Position.Column)
+		return atLine(s.line, errors.New("a single text or number is wanted here"))
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func LoadFile(files fs.FS, name string) (*File, error) {
 	var shape fileShape
 	decoder := yaml.NewDecoder(data, yaml.Strict())
 	if err := decoder.Decode(&shape); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("cannot read %s: %w", name, err)
+		return nil, fmt.Errorf("cannot read %s: %w", name, onOneLine(err))
 	}
 	if err := decoder.Decode(&fileShape{}); err != io.EOF {
 		return nil, fmt.Errorf("cannot read %s: it holds a second document: use one", name)
@@ -142,6 +142,15 @@ func LoadFile(files fs.FS, name string) (*File, error) {
 		return nil, fmt.Errorf("cannot read %s: %w", name, r.err)
 	}
 	return &File{r.records}, nil
+}
+
+// onOneLine leaves out the excerpt of the file that the decoder shows.
+func onOneLine(err error) error {
+	var found yaml.Error
+	if errors.As(err, &found) && found.GetToken() != nil {
+		return atLine(found.GetToken().Position.Line, errors.New(found.GetMessage()))
+	}
+	return err
 }
 
 // Records gives the records of the file for the log, in an order in which each finds what it needs. Their ids begin with

@@ -149,9 +149,9 @@ func TestAnImportCountsOnce(t *testing.T) {
 func TestFilesThatAreRefused(t *testing.T) {
 	tariff := "tariffs:\n  - tariff: a\n    revision: b\n    currency: USD\n    rows:\n"
 	for name, c := range map[string]struct{ yaml, want string }{
-		"unknown key":        {"accounts:\n  - account: 1\n    colour: red\n", "[3:5] unknown field \"colour\""},
-		"key twice":          {"plans:\n  - plan: a\n    plan: b\n", "[3:5]"},
-		"list for a text":    {"plans:\n  - plan: [a]\n", "[2:11]"},
+		"unknown key":        {"accounts:\n  - account: 1\n    colour: red\n", "line 3: unknown field \"colour\""},
+		"key twice":          {"plans:\n  - plan: a\n    plan: b\n", "line 3: "},
+		"list for a text":    {"plans:\n  - plan: [a]\n", "line 2: "},
 		"second document":    {"plans: []\n---\nplans: []\n", "second document"},
 		"no number":          {"accounts:\n  - {account: one}\n", "line 2"},
 		"account 0":          {"accounts:\n  - {account: 0}\n", "line 2"},

@@ -209,6 +209,9 @@ func (f *Follower) step(ctx context.Context) error {
 		f.next = max(f.next, fetched.NextOffset)
 	}
 	f.newest.Store(f.builder.Book())
+	if errors.Is(fetched.Err, stream.ErrOffsetOutOfRange) { // the log was cut meanwhile: begin again, at an image
+		f.next = -1
+	}
 	return fetched.Err
 }
 

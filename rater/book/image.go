@@ -138,17 +138,9 @@ func Restore(chunks [][]byte) (*Builder, error) {
 
 // restoreChunk applies the records of a chunk.
 func (b *Builder) restoreChunk(chunk []byte) error {
-	if len(chunk) < chunkHead || string(chunk[:4]) != chunkMagic || le.Uint64(chunk[16:]) != xxhash.Sum64(chunk[chunkHead:]) {
-		return fmt.Errorf("%w: %d bytes that are damaged, or no chunk", ErrImage, len(chunk))
-	}
-	reader, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxChunkBytes))
+	records, err := unpack(chunk)
 	if err != nil {
-		panic("BUG: zstd refuses its options: " + err.Error())
-	}
-	defer reader.Close()
-	records, err := reader.DecodeAll(chunk[chunkHead:], nil)
-	if err != nil || int64(len(records)) != int64(le.Uint32(chunk[4:])) {
-		return fmt.Errorf("%w: cannot be unpacked to %d bytes", ErrImage, le.Uint32(chunk[4:]))
+		return err
 	}
 	b.journal.original = chunk
 	defer func() { b.journal.original = nil }()
@@ -163,25 +155,51 @@ func (b *Builder) restoreChunk(chunk []byte) error {
 	return nil
 }
 
+// unpack gives the records of a chunk.
+func unpack(chunk []byte) ([]byte, error) {
+	if len(chunk) < chunkHead || string(chunk[:4]) != chunkMagic || le.Uint64(chunk[16:]) != xxhash.Sum64(chunk[chunkHead:]) {
+		return nil, fmt.Errorf("%w: %d bytes that are damaged, or no chunk", ErrImage, len(chunk))
+	}
+	reader, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxChunkBytes))
+	if err != nil {
+		panic("BUG: zstd refuses its options: " + err.Error())
+	}
+	defer reader.Close()
+	records, err := reader.DecodeAll(chunk[chunkHead:], nil)
+	if err != nil || int64(len(records)) != int64(le.Uint32(chunk[4:])) {
+		return nil, fmt.Errorf("%w: cannot be unpacked to %d bytes", ErrImage, le.Uint32(chunk[4:]))
+	}
+	return records, nil
+}
+
 // restoreRecord applies the first of the records and gives the rest.
 func (b *Builder) restoreRecord(records []byte) ([]byte, error) {
-	offset, n := binary.Uvarint(records)
-	frontierMs, m := binary.Varint(records[max(n, 0):])
-	if n <= 0 || m <= 0 {
-		return nil, fmt.Errorf("%w: a record is cut short", ErrImage)
-	}
-	length, k := binary.Uvarint(records[n+m:])
-	rest := records[n+m+max(k, 0):]
-	if k <= 0 || length > uint64(len(rest)) {
-		return nil, fmt.Errorf("%w: a record is cut short", ErrImage)
+	offset, frontierMs, value, rest, err := first(records)
+	if err != nil {
+		return nil, err
 	}
 	before := b.journal.total
-	b.Apply(int64(offset), frontierMs, rest[:length])
+	b.Apply(offset, frontierMs, value)
 	if b.err != nil {
 		return nil, b.err
 	}
 	if b.journal.total != before+1 {
 		return nil, fmt.Errorf("%w: the record at offset %d is out of place", ErrImage, offset)
 	}
-	return rest[length:], nil
+	return rest, nil
+}
+
+// first cuts the first of the records off the rest.
+func first(records []byte) (offset, frontierMs int64, value, rest []byte, err error) {
+	at, n := binary.Uvarint(records)
+	frontierMs, m := binary.Varint(records[max(n, 0):])
+	if n <= 0 || m <= 0 {
+		return 0, 0, nil, nil, fmt.Errorf("%w: a record is cut short", ErrImage)
+	}
+	length, k := binary.Uvarint(records[n+m:])
+	rest = records[n+m+max(k, 0):]
+	if k <= 0 || length > uint64(len(rest)) {
+		return 0, 0, nil, nil, fmt.Errorf("%w: a record is cut short", ErrImage)
+	}
+	return int64(at), frontierMs, rest[:length], rest[length:], nil
 }

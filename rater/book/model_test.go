@@ -274,9 +274,9 @@ func TestTheFrontierIsForEver(t *testing.T) {
 // ownersAndPrices is answers about the accounts of an earlier Book: those opened later are no contradiction.
 func ownersAndPrices(b *Book, times []int64, earlier *Book) string {
 	shown := *b
-	shown.accounts = table[*Account]{}
+	shown.accounts = table[held]{}
 	for a := range earlier.Accounts() {
-		shown.accounts.put(uint64(a.Number), b.Account(a.Number))
+		shown.accounts.put(uint64(a.Number), hold(b.Account(a.Number)))
 	}
 	return answers(&shown, times)
 }

@@ -51,33 +51,26 @@ func (b *Book) Rate(rec *decode.Record, from *SourceInfo, position entry.Positio
 	if b.frontierMs < atMs {
 		return 0, false
 	}
-	account := b.ownerAt(rec.Number, atMs)
-	if account == nil {
+	account, owned := b.Owner(rec.Number, atMs)
+	if !owned {
 		return b.reject(entry.UnknownNumber, rec.Raw, from, appendMs, e), true
 	}
 	if reason := b.charge(account, rec, from.Format, atMs, e); reason != entry.NoReason {
 		e.Kind, e.Reason, e.Extra = entry.Rejected, reason, rec.Raw
 	}
-	return b.Shard(account.Number), true
-}
-
-// ownerAt gives the account that owned the number at a time, nil if there was none.
-func (b *Book) ownerAt(number uint64, atMs int64) *Account {
-	if owner, ok := b.Owner(number, atMs); ok {
-		return b.Account(owner)
-	}
-	return nil
+	return b.Shard(account), true
 }
 
 // charge writes into e what the record costs the account, by what was in force at a time, or gives the reason why it
 // has no price.
-func (b *Book) charge(a *Account, rec *decode.Record, f *Format, atMs int64, e *entry.Entry) entry.Reason {
-	e.Account, e.LocalDay = a.Number, b.LocalDay(a, rec.EventMs, atMs)
+func (b *Book) charge(account uint32, rec *decode.Record, f *Format, atMs int64, e *entry.Entry) entry.Reason {
+	plan, zone := b.termsAt(account, atMs)
+	e.Account, e.LocalDay = account, zone.Day(rec.EventMs)
 	digits := rec.Number
 	if !rec.Service.Inbound() {
 		digits, _ = decode.ParseNumber(rec.Peer, f.Mapping.DefaultCountry) // 0 for a party that has no number
 	}
-	v, row, ok := b.Price(a, rec.Service, digits, atMs)
+	v, row, ok := b.priceOf(plan, rec.Service, digits, atMs)
 	if !ok {
 		return entry.NoPrice
 	}

@@ -282,7 +282,7 @@ func bigBook(t testing.TB) *Book {
 	v.Number = 2
 	s.b.book.tariffs[0].versions = since(always, v)
 	for a := uint64(100); a < 100_100; a++ {
-		s.b.book.accounts.put(a, &Account{Number: uint32(a), plans: since(always, uint32(0)), zones: since(always, uint32(1))})
+		s.b.book.accounts.put(a, hold(&Account{Number: uint32(a), plans: since(always, uint32(0)), zones: since(always, uint32(1))}))
 	}
 	for n := range uint64(1_000_000) {
 		s.b.book.numbers.put(12_000_000_000+n*7919, since(always, uint32(100+n%100_000)))

@@ -269,6 +269,14 @@ func decodeRecord(value []byte) (Record, error) {
 	if bytes.Equal(value, heartbeat) {
 		return &Heartbeat{Header{Version: RecordVersion, Kind: "heartbeat"}}, nil
 	}
+	if r := plainRecord(value); r != nil {
+		return r, r.header().validate()
+	}
+	return decodeStrictly(value)
+}
+
+// decodeStrictly reads a message of whatever form.
+func decodeStrictly(value []byte) (Record, error) {
 	h, err := peekHeader(value)
 	if err != nil {
 		return nil, err
