@@ -30,7 +30,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		BookTopic: "book", EntriesTopic: "entries", Group: "tollgate-rate",
-		MaxWait: 250 * time.Millisecond, Linger: 5 * time.Millisecond, EntriesPerBlock: 4000, EntriesPerRound: 64_000,
+		MaxWait: 250 * time.Millisecond, Linger: 5 * time.Millisecond, EntriesPerBlock: 3000, EntriesPerRound: 64_000,
 		CommitEvery: time.Second, RetryMin: 20 * time.Millisecond, RetryMax: 2 * time.Second,
 		DemandAppendTime: true, Drain: 4 * time.Second,
 	}

@@ -88,3 +88,9 @@ func (m *Metrics) of(topic string, partition int32) gauges {
 	p := strconv.Itoa(int(partition))
 	return gauges{m.lagging.WithLabelValues(topic, p), m.ahead.WithLabelValues(topic, p)}
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.lagging.Reset()
+	m.ahead.Reset()
+}

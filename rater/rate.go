@@ -57,6 +57,7 @@ type Loop struct {
 	wire      []byte
 	commits   map[string][]stream.CommitOffset
 	committed time.Time
+	checked   time.Time // when the ids of all topics were looked at last
 	tally     tally
 }
 
@@ -65,6 +66,7 @@ type source struct {
 	stream.Position        // the next message to read
 	emitted         uint32 // records of that message that are in blocks already
 	info            book.SourceInfo
+	read            reading // how messages were read last
 	waitFor         int64   // the frontier that the next message waits for, ms
 	acked           int64   // every message below is in entries
 	committed       int64   // what the group knows, -1 for nothing
@@ -72,6 +74,23 @@ type source struct {
 	halted          string  // why it is not read any more
 	alarmed         bool    // it was said that its messages are not stamped
 	gauges          gauges
+}
+
+// reading is what a book says of how the messages of one append time are to be read.
+type reading struct {
+	book     *book.Book
+	appendMs int64
+	format   *book.Format
+	ready    bool
+}
+
+// formatAt asks the book, unless it did so for the message before: those of a batch have one append time.
+func (s *source) formatAt(b *book.Book, appendMs int64) (format *book.Format, ready bool) {
+	if s.read.book != b || s.read.appendMs != appendMs {
+		format, ready = b.FormatAt(s.Topic, appendMs)
+		s.read = reading{b, appendMs, format, ready}
+	}
+	return s.read.format, s.read.ready
 }
 
 // block is what one source sends to one shard in one round.
@@ -221,15 +240,18 @@ func (l *Loop) read(ctx context.Context, b *book.Book) error {
 }
 
 // checkTopics makes sure, after a fetch, that what was fetched is from the topics that the loop started on: ids never
-// come back, so a topic that still has its id had it during the fetch.
+// come back, so a topic that still has its id had it during the fetch. Topics that brought nothing are looked at now and
+// then all the same: one that was made anew may end just where the loop stands in the old one.
 func (l *Loop) checkTopics(ctx context.Context) error {
+	now := l.Clock.Now()
+	idle := now.Sub(l.checked) >= l.cfg.CommitEvery
 	fetched := map[string]bool{} // topics of which the fetch brought something, if only an error
 	for i, s := range l.fetching {
 		r := l.Reader.Result(i)
 		fetched[s.Topic] = fetched[s.Topic] || r.Err != nil || r.HighWatermark > s.Offset
 	}
 	for _, topic := range l.topics {
-		if !fetched[topic] {
+		if !fetched[topic] && !idle {
 			continue
 		}
 		id, err := l.Topics.TopicID(ctx, topic)
@@ -242,6 +264,9 @@ func (l *Loop) checkTopics(ctx context.Context) error {
 		l.Logger.Warn("rate: the topic was made anew, reading it from its start", "topic", topic)
 		delete(l.ids, topic)
 		return fmt.Errorf("topic %s was made anew", topic)
+	}
+	if idle {
+		l.checked = now
 	}
 	return nil
 }
@@ -282,7 +307,7 @@ func (l *Loop) rateMessage(b *book.Book, s *source, m *stream.Message, left int)
 	if s.Topic == l.cfg.BookTopic {
 		return l.bookMessage(b, s, m)
 	}
-	format, ready := b.FormatAt(s.Topic, m.AppendTime)
+	format, ready := s.formatAt(b, m.AppendTime)
 	switch {
 	case !ready:
 		s.waitFor = m.AppendTime - book.Margin
