@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/tollgate/tollgate/balance/ledger"
@@ -210,6 +211,9 @@ func (l *Loop) ask(ctx context.Context) error {
 // hear draws the conclusions from where a shard says it stands.
 func (l *Loop) hear(ctx context.Context, s *shard, h *lua.Head, edges stream.Offsets) error {
 	switch {
+	case h.Torn: // half a call came back with a restart of Redis
+		l.Logger.Warn("debit: redis holds half a call of the script, the shard will be loaded again", "shard", s.id, "wm", h.WM)
+		return l.wipe(ctx, s, h.WM)
 	case !h.Initialized:
 		return l.load(ctx, s, edges)
 	case h.Halted != "":
@@ -235,10 +239,7 @@ func (l *Loop) compareWithLog(ctx context.Context, s *shard, h *lua.Head, edges 
 	switch {
 	case h.WM+1 < start: // a master from before the log was cut
 		l.Logger.Warn("debit: the shard stands before the start of its log, it will be loaded again", "shard", s.id, "wm", h.WM, "start", start)
-		if err := l.Shards.Wipe(ctx, s.id, h.WM); err != nil {
-			return fmt.Errorf("cannot wipe shard %d: %w", s.id, err)
-		}
-		s.phase = asking
+		return l.wipe(ctx, s, h.WM)
 	case s.next < start: // the log is cut only below postings that an image saw
 		s.next, s.shippedTo = start, max(s.shippedTo, start-1)
 	case h.WM < end:
@@ -253,11 +254,33 @@ func (l *Loop) compareWithLog(ctx context.Context, s *shard, h *lua.Head, edges 
 
 // halt stops one shard; the others go on. It is asked again with every probe: an operator may have resumed it.
 func (l *Loop) halt(s *shard, reason string) {
-	if s.reason != reason {
+	switch {
+	case s.reason == reason:
+	case strings.HasPrefix(reason, lua.ByHand):
+		l.Logger.Warn("debit: a shard waits: an operator halted it; let it go on with `tollgate shard resume`", "shard", s.id, "reason", reason)
+	default:
 		l.Logger.Error("BUG: shard halted; see `tollgate shard inspect`", "shard", s.id, "reason", reason)
 		l.Metrics.Halts.Inc()
 	}
 	s.phase, s.reason = halted, reason
+}
+
+// leave stands still on a shard that needs a newer build, until one takes it over: nothing is wrong with it.
+func (l *Loop) leave(s *shard, reason string) {
+	if s.reason != reason {
+		l.Logger.Error("debit: a shard waits for a newer build of tollgate to take it over", "shard", s.id, "reason", reason)
+		l.Metrics.Halts.Inc()
+	}
+	s.phase, s.reason = halted, reason
+}
+
+// wipe empties a shard that must be loaded again, if it still stands at wm.
+func (l *Loop) wipe(ctx context.Context, s *shard, wm int64) error {
+	if err := l.Shards.Wipe(ctx, s.id, wm); err != nil {
+		return fmt.Errorf("cannot wipe shard %d: %w", s.id, err)
+	}
+	s.phase = asking
+	return nil
 }
 
 // load gives a shard without state its newest image, or the state before the first entry.
@@ -310,7 +333,7 @@ func (l *Loop) take(s *shard, fetched *stream.Fetched) {
 			s.wires, s.times = append(s.wires, nil), append(s.times, 0)
 		}
 		b := &s.blocks[s.used]
-		if err := b.Decode(m.Value); err != nil {
+		if err := b.DecodeForFold(m.Value); err != nil {
 			l.halt(s, fmt.Sprintf("%s[%d] at %d: %v", l.cfg.EntriesTopic, s.id, m.Offset, err))
 			s.used = 0
 			return
@@ -384,7 +407,7 @@ func (l *Loop) answer(s *shard) {
 	case lua.Uninit:
 		s.phase = asking
 	case lua.Version:
-		l.halt(s, "its entries need a newer build: "+r.Detail)
+		l.leave(s, "it needs a newer build: "+r.Detail)
 	default:
 		l.halt(s, r.Detail)
 	}

@@ -77,3 +77,8 @@ func (m *Metrics) count(blocks []lua.BlockOutcomes) {
 	m.suspended.Add(float64(suspended))
 	m.restored.Add(float64(restored))
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.lagging.Reset()
+}

@@ -43,3 +43,8 @@ func (m *Metrics) of(shard int32, state *ledger.Shard, now time.Time) {
 		m.age.WithLabelValues(strconv.Itoa(int(shard))).Set(now.Sub(time.UnixMilli(state.NowMs)).Seconds())
 	}
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.age.Reset()
+}

@@ -33,9 +33,18 @@ func Equal(a, b *Shard) (difference string) {
 		differ("account", accountValues(a), accountValues(b), cmp.Compare[uint32]),
 		differ("result", a.Results, b.Results, ids),
 		differLists("order of results", a.ResultOrder, b.ResultOrder),
-		differ("current id", a.Current, b.Current, ids),
-		differ("previous id", a.Previous, b.Previous, ids),
+		differ("current id", members(&a.Current), members(&b.Current), ids),
+		differ("previous id", members(&a.Previous), members(&b.Previous), ids),
 	)
+}
+
+// members gives a set as a map.
+func members(s *IDs) map[uint64]struct{} {
+	ids := make(map[uint64]struct{}, s.Len())
+	for id := range s.All() {
+		ids[id] = struct{}{}
+	}
+	return ids
 }
 
 // accountValues gives the accounts by value; an empty list of tokens is none.

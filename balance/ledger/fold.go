@@ -18,7 +18,13 @@ var ErrMissing = errors.New("BUG: a block of entries is missing")
 var ErrVersion = errors.New("the entries need a newer build of tollgate")
 
 // Check tells whether the shard may fold the block: ErrVersion, ErrMissing or nil. Nothing is changed.
-func (s *Shard) Check(b *entry.Block) error {
+func (s *Shard) Check(b *entry.Block) error { return s.CheckFor(FoldVersion, b) }
+
+// CheckFor is Check in a build whose newest fold version is the given one.
+func (s *Shard) CheckFor(newest int64, b *entry.Block) error {
+	if s.Version > newest {
+		return fmt.Errorf("%w: the shard is at fold version %d", ErrVersion, s.Version)
+	}
 	if b.Source != (entry.Source{}) {
 		if seen := s.position(b.Source); seen.Less(b.Prev) {
 			return fmt.Errorf("%w: it follows %v, the last one seen is %v", ErrMissing, b.Prev, seen)
@@ -29,7 +35,7 @@ func (s *Shard) Check(b *entry.Block) error {
 		switch {
 		case k < entry.Usage || k > entry.Settings:
 			return fmt.Errorf("%w: kind %d", ErrVersion, k)
-		case k == entry.FoldVersion && args[0] > FoldVersion:
+		case k == entry.FoldVersion && args[0] > newest:
 			return fmt.Errorf("%w: fold version %d", ErrVersion, args[0])
 		case k == entry.Param && (args[entry.ArgParam] < 0 || args[entry.ArgParam] >= int64(ParamCount)):
 			return fmt.Errorf("%w: parameter %d", ErrVersion, args[entry.ArgParam])
@@ -56,7 +62,7 @@ func (s *Shard) Fold(offset, appendMs int64, b *entry.Block, outcomes []posting.
 	for i := range b.Kind {
 		if position := (entry.Position{Offset: b.Offset[i], Ix: b.Ix[i]}); fed {
 			if !seen.Less(position) {
-				outcomes = append(outcomes, s.passive(b.Account[i], posting.Repeated))
+				outcomes = append(outcomes, s.passive(s.Accounts[b.Account[i]], posting.Repeated))
 				continue
 			}
 			seen = position
@@ -77,20 +83,17 @@ func (s *Shard) turnGeneration() {
 	}
 	s.CoveredSinceMs, s.GenerationStartMs = s.GenerationStartMs, s.NowMs
 	s.Generation++
-	s.Previous, s.Current = s.Current, map[uint64]struct{}{}
+	s.Previous, s.Current = s.Current, IDs{}
 }
 
 // known tells whether the shard applied the id since CoveredSinceMs.
-func (s *Shard) known(id uint64) bool {
-	_, current := s.Current[id]
-	_, previous := s.Previous[id]
-	return current || previous
-}
+func (s *Shard) known(id uint64) bool { return s.Current.Has(id) || s.Previous.Has(id) }
 
-// passive is the outcome of an entry that changes nothing. No statement shows it; it is dated by the shard's time.
-func (s *Shard) passive(account uint32, result posting.Result) posting.Outcome {
+// passive is the outcome of an entry that changes nothing; a is nil for an account without entries. No statement shows
+// it; it is dated by the shard's time.
+func (s *Shard) passive(a *Account, result posting.Result) posting.Outcome {
 	o := posting.Outcome{Result: result, StatementDay: int32(s.NowMs / msPerDay)}
-	if a := s.Accounts[account]; a != nil {
+	if a != nil {
 		o.BalanceUnits, o.Flags = a.BalanceUnits, a.level()
 	}
 	return o
@@ -109,17 +112,21 @@ func (a *Account) level() (f posting.Flags) {
 // apply folds entry i of the block, whose position is new.
 func (s *Shard) apply(offset int64, b *entry.Block, i int) posting.Outcome {
 	account := b.Account[i]
+	a := s.Accounts[account]
 	switch kind := b.Kind[i]; {
 	case kind == entry.Rejected:
-		return s.passive(account, posting.Rejected)
+		return s.passive(a, posting.Rejected)
 	case kind == entry.Close, kind == entry.Param, kind == entry.FoldVersion:
-		return s.passive(account, s.setShardWide(kind, b.Args(i)))
+		return s.passive(a, s.setShardWide(kind, b.Args(i)))
 	case kind == entry.Usage, kind == entry.Release, kind.FromAPI():
-		if refusal := s.admit(b, i); refusal != 0 {
-			return s.passive(account, refusal)
+		if refusal := s.admit(a, b, i); refusal != 0 {
+			return s.passive(a, refusal)
 		}
 	}
-	a := s.account(account)
+	if a == nil { // an account begins with its first entry, of whatever kind
+		a = &Account{Floor: NoDay}
+		s.Accounts[account] = a
+	}
 	o := posting.Outcome{Result: posting.Applied}
 	s.change(a, b, i, &o)
 	o.StatementDay = s.statementDay(a, b.LocalDay[i])
@@ -160,7 +167,7 @@ func validZone(zone int64) bool { return zone >= 0 && zone <= math.MaxUint32 }
 
 // admit decides by its id and age whether an entry is to be applied, and remembers the id if so. It gives 0, or
 // the result of an entry that is not applied.
-func (s *Shard) admit(b *entry.Block, i int) posting.Result {
+func (s *Shard) admit(a *Account, b *entry.Block, i int) posting.Result {
 	kind, id, window := b.Kind[i], b.IDHash[i], s.Params[WindowMs]
 	// What an id was applied since must still be known: half a window back, and never what was forgotten before the window
 	// was raised. Times of entries may be absurd: they are compared, never subtracted.
@@ -176,34 +183,23 @@ func (s *Shard) admit(b *entry.Block, i int) posting.Result {
 		return posting.Expired
 	case kind == entry.Usage && b.EventMs[i] < max(s.NowMs-window, s.CoveredSinceMs)+LateMarginMs:
 		return posting.Late
-	case !kind.FromAPI() && !s.fits(b.Account[i], b.AmountUnits[i]):
+	case !kind.FromAPI() && !a.fits(b.AmountUnits[i]):
 		return posting.Refused
 	}
-	if id != 0 { // an entry without an id is nobody's duplicate
-		s.Current[id] = struct{}{}
-	}
+	s.Current.Add(id) // 0 is no id: an entry without one is nobody's duplicate
 	return 0
 }
 
-// fits tells whether the account's balance may change by the amount without passing the limit.
-func (s *Shard) fits(account uint32, amount money.Amount) bool {
+// fits tells whether the balance may change by the amount without passing the limit; a is nil for an account without
+// entries.
+func (a *Account) fits(amount money.Amount) bool {
 	if amount < -money.Limit || amount > money.Limit {
 		return false
 	}
-	if a := s.Accounts[account]; a != nil {
+	if a != nil {
 		amount += a.BalanceUnits
 	}
 	return amount >= -money.Limit && amount <= money.Limit
-}
-
-// account gives the state of an account, which begins with its first entry of whatever kind.
-func (s *Shard) account(number uint32) *Account {
-	a := s.Accounts[number]
-	if a == nil {
-		a = &Account{Floor: NoDay}
-		s.Accounts[number] = a
-	}
-	return a
 }
 
 // statementDay is the first day, from the entry's own on, that no closing has reached yet.
@@ -222,22 +218,22 @@ func (s *Shard) firstOpen(zone uint32) int32 {
 // change does what the entry's kind says to everything but the balance, and writes into o the result and the amount
 // that the balance changes by.
 func (s *Shard) change(a *Account, b *entry.Block, i int, o *posting.Outcome) {
-	number, args, amount := b.Account[i], b.Args(i), b.AmountUnits[i]
+	args, amount := b.Args(i), b.AmountUnits[i]
 	switch b.Kind[i] {
 	case entry.Usage, entry.Release:
 		o.Result, o.AmountUnits = posting.Charged, amount
 	case entry.Account:
-		s.open(a, number, args, amount, o)
+		s.open(a, args, amount, o)
 	case entry.Zone:
 		s.move(a, args, o)
 	case entry.Number:
-		s.add(number, amount, money.Limit, o)
+		a.add(amount, money.Limit, o)
 	case entry.Payment:
-		s.pay(a, number, args, amount, o)
+		s.pay(a, args, amount, o)
 	case entry.PaymentFailed:
 		s.payFailed(a, args, o)
 	case entry.Credit, entry.Adjustment:
-		if s.add(number, amount, CreditLimit, o); o.Result != posting.Refused {
+		if a.add(amount, CreditLimit, o); o.Result != posting.Refused {
 			a.Failures = 0
 		}
 	case entry.Settings:
@@ -246,8 +242,8 @@ func (s *Shard) change(a *Account, b *entry.Block, i int, o *posting.Outcome) {
 }
 
 // add changes the balance by the amount, unless that passes the limit on all balances, or raises it above ceiling.
-func (s *Shard) add(number uint32, amount, ceiling money.Amount, o *posting.Outcome) {
-	if !s.fits(number, amount) || amount > 0 && s.Accounts[number].BalanceUnits+amount > ceiling {
+func (a *Account) add(amount, ceiling money.Amount, o *posting.Outcome) {
+	if !a.fits(amount) || amount > 0 && a.BalanceUnits+amount > ceiling {
 		o.Result = posting.Refused
 		return
 	}
@@ -267,12 +263,12 @@ func (s *Shard) move(a *Account, args [entry.ArgCount]int64, o *posting.Outcome)
 func (s *Shard) raiseFloor(a *Account) { a.Floor = max(a.Floor, s.firstOpen(a.Zone)) }
 
 // open opens an account. One that is open already stays as it is.
-func (s *Shard) open(a *Account, number uint32, args [entry.ArgCount]int64, amount money.Amount, o *posting.Outcome) {
+func (s *Shard) open(a *Account, args [entry.ArgCount]int64, amount money.Amount, o *posting.Outcome) {
 	if a.Open || !validZone(args[entry.ArgZone]) || !validSettings(args) {
 		o.Result = posting.Refused
 		return
 	}
-	if s.add(number, amount, CreditLimit, o); o.Result == posting.Refused {
+	if a.add(amount, CreditLimit, o); o.Result == posting.Refused {
 		return
 	}
 	s.raiseFloor(a)
@@ -298,13 +294,13 @@ func (a *Account) set(args [entry.ArgCount]int64, o *posting.Outcome) {
 }
 
 // pay credits a captured charge iff its attempt is in the open list, from which it goes.
-func (s *Shard) pay(a *Account, number uint32, args [entry.ArgCount]int64, amount money.Amount, o *posting.Outcome) {
+func (s *Shard) pay(a *Account, args [entry.ArgCount]int64, amount money.Amount, o *posting.Outcome) {
 	at := a.token(args)
 	if at < 0 {
 		o.Result = posting.Unmatched
 		return
 	}
-	if s.add(number, amount, money.Limit, o); o.Result == posting.Refused {
+	if a.add(amount, money.Limit, o); o.Result == posting.Refused {
 		return
 	}
 	a.Tokens = append(a.Tokens[:at], a.Tokens[at+1:]...)

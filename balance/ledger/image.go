@@ -96,8 +96,8 @@ func (m Image) Write(id [16]byte, limit int, send func(chunk []byte) error) erro
 		w.chunk = appendResult(w.chunk, result, s.Results[result])
 		w.end()
 	}
-	w.ids(sectionCurrent, s.Current)
-	w.ids(sectionPrevious, s.Previous)
+	w.ids(sectionCurrent, &s.Current)
+	w.ids(sectionPrevious, &s.Previous)
 	w.begin(sectionClosing)
 	w.chunk = w.sum.Sum(w.chunk)
 	w.end()
@@ -172,9 +172,9 @@ func (w *imageWriter) flush() {
 	w.seq, w.items = w.seq+1, 0
 }
 
-func (w *imageWriter) ids(s section, ids map[uint64]struct{}) {
+func (w *imageWriter) ids(s section, ids *IDs) {
 	w.begin(s)
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
+	for _, id := range ids.Sorted() {
 		w.chunk = le.AppendUint64(w.chunk, id)
 		w.end()
 	}
@@ -273,9 +273,9 @@ func (m *Image) read(s section, items int, src []byte) error {
 		case sectionResults:
 			m.readResult(&r)
 		case sectionCurrent:
-			m.State.Current[r.uint64()] = struct{}{}
+			r.id(&m.State.Current)
 		case sectionPrevious:
-			m.State.Previous[r.uint64()] = struct{}{}
+			r.id(&m.State.Previous)
 		default:
 			return fmt.Errorf("%w: section %d needs a newer build", ErrCorruptImage, s)
 		}
@@ -357,6 +357,15 @@ func (r *itemReader) take(n int) []byte {
 	b := r.src[:n]
 	r.src = r.src[n:]
 	return b
+}
+
+// id reads an id into a set.
+func (r *itemReader) id(into *IDs) {
+	id := r.uint64()
+	if id == 0 && r.err == nil {
+		r.err = fmt.Errorf("%w: 0 is no id", ErrCorruptImage)
+	}
+	into.Add(id)
 }
 
 func (r *itemReader) uint64() uint64 { return le.Uint64(r.take(8)) }

@@ -32,7 +32,8 @@ func randomState(rng *rand.Rand, size int) *ledger.Shard {
 		s.Accounts[rng.Uint32()] = a
 		s.Closed[rng.Uint32()] = int32(rng.Uint32())
 		s.Sources[entry.Source{TopicID: [16]byte{byte(rng.IntN(256))}, Partition: int32(rng.Uint32())}] = entry.Position{Offset: rng.Int64N(1 << 50), Ix: rng.Uint32()}
-		s.Current[rng.Uint64()], s.Previous[rng.Uint64()] = struct{}{}, struct{}{}
+		s.Current.Add(rng.Uint64())
+		s.Previous.Add(rng.Uint64())
 		id := rng.Uint64()
 		o := posting.Outcome{Result: posting.Applied, StatementDay: int32(rng.Uint32()), BalanceUnits: money.Amount(rng.Int64N(1 << 50))}
 		if rng.IntN(2) == 0 {

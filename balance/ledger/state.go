@@ -138,7 +138,7 @@ type Shard struct {
 	Generation        int64
 	GenerationStartMs int64
 	CoveredSinceMs    int64
-	Current, Previous map[uint64]struct{}
+	Current, Previous IDs
 
 	Sources  map[entry.Source]entry.Position
 	Closed   map[uint32]int32 // last closed day by zone
@@ -152,7 +152,6 @@ type Shard struct {
 func New() *Shard {
 	return &Shard{
 		Version: 1, Params: Defaults, WM: -1,
-		Current: map[uint64]struct{}{}, Previous: map[uint64]struct{}{},
 		Sources: map[entry.Source]entry.Position{}, Closed: map[uint32]int32{},
 		Accounts: map[uint32]*Account{}, Results: map[uint64]APIResult{},
 	}

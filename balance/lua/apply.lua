@@ -11,6 +11,7 @@
 -- Invariants. The outcome is a function of state and entries: no time, no random, no order of hash tables. Nothing is
 -- written before all is decided, and the first write is one that Redis may refuse (memory, replicas, disk): scripts
 -- do not roll back. Numbers are doubles, exact to 2^53; they become text by %.0f only. unpack takes < 8000 values.
+-- The first write counts begun up, the last one sets ended to it: half a call, or one that comes back, tears them apart.
 local call, pack, unpackBytes = redis.call, struct.pack, struct.unpack
 local byte, sub, rep, format, floor = string.byte, string.sub, string.rep, string.format, math.floor
 local HEAD, JOURNAL, SOURCES, ACCOUNTS, CLOSED, RESULTS, ORDER, ATTENTION, IDS =
@@ -59,8 +60,10 @@ end
 
 -- The checks. ---------------------------------------------------------------------------------------------------
 local head = call('HMGET', HEAD, 'installation', 'topic', 'wm', 'base', 'now', 'version', 'generation',
-  'generation_start', 'covered_since', 'halted', 'param0', 'param1', 'param2', 'param3', 'param4', 'param5')
+  'generation_start', 'covered_since', 'halted', 'param0', 'param1', 'param2', 'param3', 'param4', 'param5', 'begun', 'ended')
 if not head[3] then return {'UNINIT'} end
+local begun, ended = tonumber(head[17] or 0), tonumber(head[18] or 0)
+if begun ~= ended then return {'UNINIT'} end -- torn: what Redis read back is no state of any offset
 if head[1] ~= ARGV[1] then return {'HALT', 'the shard belongs to installation ' .. head[1]} end
 if head[2] ~= ARGV[2] then return {'HALT', 'the shard belongs to another topic: ' .. head[2]} end
 if head[10] then return {'HALT', head[10]} end
@@ -632,6 +635,7 @@ local function inChunks(command, key, list, first)
 end
 
 local function writeHead()
+  call('HINCRBY', HEAD, 'begun', 1)
   local values = {'wm', reply[2], 'base', reply[3], 'now', text(now), 'version', text(version), 'generation', text(generation),
     'generation_start', text(generationStart), 'covered_since', text(coveredSince)}
   for p = 0, PARAM_COUNT - 1 do append(values, {'param' .. p, text(params[p])}) end
@@ -695,4 +699,5 @@ writeAccounts()
 writeIds()
 writeSources()
 writeResults()
+call('HSET', HEAD, 'ended', text(begun + 1))
 return reply

@@ -3,6 +3,7 @@ package lua
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -53,12 +54,33 @@ func (s *Shards) Dump(ctx context.Context, shard int32) (*Dump, error) {
 	p.accounts(accounts.Val())
 	p.closed(closed.Val())
 	p.results(results.Val(), order.Val())
-	p.ids(current.Val(), d.State.Current)
-	p.ids(previous.Val(), d.State.Previous)
+	p.ids(current.Val(), &d.State.Current)
+	p.ids(previous.Val(), &d.State.Previous)
 	if p.err != nil {
 		return nil, fmt.Errorf("shard %d: %w", shard, p.err)
 	}
 	return d, nil
+}
+
+// Standing gives where a shard stands and its accounts, as of one moment: Dump without what grows with every record.
+// ErrUninitialized if there is no state.
+func (s *Shards) Standing(ctx context.Context, shard int32) (Head, map[uint32]*ledger.Account, error) {
+	stem := s.stem(shard)
+	pipe := s.client.TxPipeline()
+	values := pipe.HMGet(ctx, stem+"head", headFields...)
+	accounts := pipe.HGetAll(ctx, stem+"accounts")
+	if _, err := pipe.Exec(ctx); err != nil {
+		return Head{}, nil, fmt.Errorf("cannot read shard %d: %w", shard, err)
+	}
+	var h Head
+	p := parser{state: ledger.New(), err: h.read(values.Val())}
+	if p.accounts(accounts.Val()); p.err == nil && !h.Initialized {
+		p.err = ErrUninitialized
+	}
+	if p.err != nil {
+		return Head{}, nil, fmt.Errorf("cannot read shard %d: %w", shard, p.err)
+	}
+	return h, p.state.Accounts, nil
 }
 
 // parser reads the keys of a shard into its state. It keeps the first error.
@@ -77,6 +99,14 @@ func (p *parser) int(text string) int64 {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		p.fail("a number is expected: %w", err)
+	}
+	return n
+}
+
+func (p *parser) within(text string, least, most int64) int64 {
+	n := p.int(text)
+	if n < least || n > most {
+		p.fail("%d is not from %d to %d", n, least, most)
 	}
 	return n
 }
@@ -147,13 +177,13 @@ func (p *parser) accounts(fields map[string]string) {
 			p.fail("account %s: %w", key, err)
 			return
 		}
-		p.state.Accounts[uint32(p.int(key))] = &a
+		p.state.Accounts[uint32(p.within(key, 0, math.MaxUint32))] = &a
 	}
 }
 
 func (p *parser) closed(fields map[string]string) {
 	for zone, day := range fields {
-		p.state.Closed[uint32(p.int(zone))] = int32(p.int(day))
+		p.state.Closed[uint32(p.within(zone, 0, math.MaxUint32))] = int32(p.within(day, math.MinInt32, math.MaxInt32))
 	}
 }
 
@@ -171,8 +201,8 @@ func (p *parser) results(fields map[string]string, order []string) {
 	}
 }
 
-func (p *parser) ids(members []string, into map[uint64]struct{}) {
+func (p *parser) ids(members []string, into *ledger.IDs) {
 	for _, m := range members {
-		into[p.id(m)] = struct{}{}
+		into.Add(p.id(m))
 	}
 }

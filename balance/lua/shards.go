@@ -43,6 +43,9 @@ const DefaultPrefix = "tollgate:"
 // 20 ms. A block is never split, so a single larger block still makes one call.
 const MaxEntriesPerCall = 6000
 
+// ByHand begins the reason of a shard that an operator halted, before who it was and why.
+const ByHand = "halted by "
+
 // ErrInitialized says that the shard has state already: another loader was faster, or none was needed.
 var ErrInitialized = errors.New("the shard has state already")
 
@@ -111,8 +114,11 @@ func (s *Shards) stem(shard int32) string {
 
 // Head is where a shard stands.
 type Head struct {
-	// Initialized tells whether the shard has state; without, all else is empty.
-	Initialized  bool
+	// Initialized tells whether the shard has state; without, all else is empty, but for WM and Base of a torn one.
+	Initialized bool
+	// Torn tells that Redis has read back half a call of the script, or one that it had dropped before: what it holds is
+	// no state of any offset. Wipe it and load it.
+	Torn         bool
 	Installation string
 	TopicID      [16]byte
 	// WM is the highest applied offset, Base the highest whose postings are known to be in Kafka.
@@ -128,7 +134,7 @@ func (s *Shards) Heads(ctx context.Context, shards []int32, heads []Head) error 
 	pipe := s.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(shards))
 	for i, shard := range shards {
-		cmds[i] = pipe.HMGet(ctx, s.stem(shard)+"head", "installation", "topic", "wm", "base", "version", "halted")
+		cmds[i] = pipe.HMGet(ctx, s.stem(shard)+"head", headFields...)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return fmt.Errorf("cannot read the heads of %d shards: %w", len(shards), err)
@@ -141,14 +147,21 @@ func (s *Shards) Heads(ctx context.Context, shards []int32, heads []Head) error 
 	return nil
 }
 
+// headFields are the fields of a head that read wants, in its order.
+var headFields = []string{"installation", "topic", "wm", "base", "version", "halted", "begun", "ended"}
+
 func (h *Head) read(values []any) error {
 	*h = Head{}
-	var text [6]string
+	var text [8]string
 	for i, v := range values {
 		text[i], _ = v.(string)
 	}
 	if text[2] == "" {
 		return nil
+	}
+	if text[6] != text[7] {
+		h.Torn = true
+		return parseInts(text[2:4], &h.WM, &h.Base)
 	}
 	id, err := hex.DecodeString(text[1])
 	if err != nil || len(id) != len(h.TopicID) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -200,6 +201,9 @@ func TestOneLoaderWins(t *testing.T) {
 	if difference := ledger.Equal(dump.State, image); difference != "" || dump.Head.Base != image.WM || len(dump.Journal) != 0 {
 		t.Fatalf("loaded: %s; %+v", difference, dump.Head)
 	}
+	if head, accounts, err := s.Standing(ctx, 3); err != nil || head != dump.Head || !reflect.DeepEqual(accounts, dump.State.Accounts) {
+		t.Fatalf("it stands at %+v with %d accounts, %v; the dump is of %+v", head, len(accounts), err, dump.Head)
+	}
 	if keys := client.Keys(ctx, "*load*").Val(); len(keys) != 0 {
 		t.Fatalf("staged keys are left: %q", keys)
 	}
@@ -295,6 +299,9 @@ func TestReadsOfOneShard(t *testing.T) {
 	}
 	if _, err := s.Dump(ctx, 7); !errors.Is(err, lua.ErrUninitialized) {
 		t.Fatalf("dump of nothing: %v", err)
+	}
+	if _, _, err := s.Standing(ctx, 7); !errors.Is(err, lua.ErrUninitialized) {
+		t.Fatalf("nothing stands somewhere: %v", err)
 	}
 }
 

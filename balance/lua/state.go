@@ -92,10 +92,10 @@ func (l *loader) addAll(topicID [16]byte, image *ledger.Shard) {
 	for _, id := range image.ResultOrder {
 		l.add("order", idKey(id))
 	}
-	for id := range image.Previous {
+	for id := range image.Previous.All() {
 		l.add("previous", idKey(id))
 	}
-	for id := range image.Current {
+	for id := range image.Current.All() {
 		l.add("current", idKey(id))
 	}
 	l.add("head", l.head(topicID, image)...)

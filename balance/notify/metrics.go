@@ -45,3 +45,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) lag(shard int32) prometheus.Gauge {
 	return m.lagging.WithLabelValues(strconv.Itoa(int(shard)))
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.lagging.Reset()
+}

@@ -76,3 +76,9 @@ func (m *Metrics) openIntents(shard int32, n int, oldestSeconds float64) {
 	m.open.WithLabelValues(label).Set(float64(n))
 	m.oldest.WithLabelValues(label).Set(oldestSeconds)
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.open.Reset()
+	m.oldest.Reset()
+}
