@@ -67,3 +67,10 @@ func (m *Metrics) stored(shard int32, last int64, delay time.Duration) {
 	m.offset.WithLabelValues(label).Set(float64(last))
 	m.delay.WithLabelValues(label).Set(delay.Seconds())
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.blocks.Reset()
+	m.offset.Reset()
+	m.delay.Reset()
+}

@@ -47,3 +47,8 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 func (m *Metrics) lag(shard int32, blocks int64) {
 	m.blocks.WithLabelValues(strconv.Itoa(int(shard))).Set(float64(max(0, blocks)))
 }
+
+// Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
+func (m *Metrics) Forget() {
+	m.blocks.Reset()
+}

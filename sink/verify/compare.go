@@ -17,6 +17,7 @@ type comparison struct {
 	snapshot  *snapshot
 	report    *Report
 	positions *positions
+	decided   *decided
 
 	recount  *recount
 	balances map[uint32]*big.Int // where the log is cut: only balances are recounted
@@ -71,6 +72,7 @@ func (c *comparison) fromStart(ctx context.Context) error {
 			return err
 		}
 		c.positions.mark(&c.block, c.outcomes, c.report)
+		c.decided.mark(s.shard, &c.block, c.outcomes)
 		if err := c.compareBlock(ctx, offset, appendMs, &c.block, c.outcomes); err != nil {
 			return err
 		}

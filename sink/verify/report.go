@@ -15,7 +15,9 @@ type Report struct {
 	Accounts int64 `json:"accounts"` // compared with Redis
 	Sources  int   `json:"sources"`  // whose positions were checked
 	// Records is how many positions of the sources have their row.
-	Records     int64 `json:"records"`
+	Records int64 `json:"records"`
+	// Decided is how many entries of the shards come from the book, as they must.
+	Decided     int64 `json:"decided"`
 	Differences int64 `json:"differences"`
 	// Examples describe the first differences, with their places.
 	Examples []string `json:"examples"`

@@ -43,10 +43,12 @@ type Range struct {
 	From, To int64
 }
 
-// Progress tells how far the store stage has come.
+// Progress tells how far the debit and the store stage have come.
 type Progress interface {
 	// Stored gives for each shard the offset of the last block that is stored with all before it, -1 for none.
 	Stored(ctx context.Context, shards []int32) ([]int64, error)
+	// Applied gives for each shard the offset of the last block that Redis has applied, -1 for none.
+	Applied(ctx context.Context, shards []int32) ([]int64, error)
 }
 
 // Balances reads the live balances.
@@ -86,6 +88,7 @@ type Deps struct {
 	Progress Progress
 	Balances Balances
 	Sources  Sources
+	Book     Book
 	Clock    stream.Clock
 }
 
@@ -136,11 +139,16 @@ func Run(ctx context.Context, deps Deps, cfg Config) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	entered, err := deps.Book.Entered(ctx)
+	if err != nil {
+		return nil, err
+	}
 	snapshots, err := look(ctx, deps, cfg)
 	if err != nil {
 		return nil, err
 	}
 	positions := newPositions(rated)
+	decided := &decided{rated: entered, byShard: make([][]entry.Position, cfg.Shards)}
 	for from := int32(0); from < cfg.Shards; from += cfg.ShardsPerScan {
 		group := snapshots[from:min(from+cfg.ShardsPerScan, cfg.Shards)]
 		if err := readDigests(ctx, deps.Rows, group); err != nil {
@@ -150,7 +158,7 @@ func Run(ctx context.Context, deps Deps, cfg Config) (*Report, error) {
 		workers.SetLimit(cfg.Workers)
 		for i := range group {
 			workers.Go(func() error {
-				c := comparison{deps: deps, snapshot: &group[i], report: report, positions: positions}
+				c := comparison{deps: deps, snapshot: &group[i], report: report, positions: positions, decided: decided}
 				return c.run(groupCtx)
 			})
 		}
@@ -162,6 +170,7 @@ func Run(ctx context.Context, deps Deps, cfg Config) (*Report, error) {
 		report.note("%d shards' logs are cut at the front, so the positions of sources are not checked", report.Cut)
 		return report, nil
 	}
+	decided.check(deps.Book, report)
 	return report, positions.check(ctx, deps.Sources, report)
 }
 
@@ -176,33 +185,41 @@ func look(ctx context.Context, deps Deps, cfg Config) ([]snapshot, error) {
 		}
 		ends[i] = end
 	}
-	deadline := deps.Clock.Now().Add(cfg.Patience)
+	stored, err := awaitStages(ctx, deps, ids, ends, deps.Clock.Now().Add(cfg.Patience))
+	if err != nil {
+		return nil, err
+	}
+	snapshots := make([]snapshot, len(ids))
+	for i, id := range ids {
+		s := &snapshots[i]
+		*s = snapshot{shard: id, stored: stored[i], digests: map[int64]Digest{}}
+		if s.wm, s.accounts, err = deps.Balances.Shard(ctx, id); err != nil {
+			return nil, err
+		}
+		if s.start, s.end, err = deps.Logs.Bounds(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	return snapshots, nil
+}
+
+// awaitStages waits until all that was in the logs is applied and stored, or the deadline, and tells how far the store is.
+func awaitStages(ctx context.Context, deps Deps, ids []int32, ends []int64, deadline time.Time) ([]int64, error) {
 	for {
-		snapshots, behind, err := lookOnce(ctx, deps, ids, ends)
+		applied, err := deps.Progress.Applied(ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		stored, err := deps.Progress.Stored(ctx, ids)
+		behind := false
+		for i := range stored {
+			behind = behind || min(stored[i], applied[i]) < ends[i]-1
+		}
 		if err != nil || !behind || !deps.Clock.Now().Before(deadline) {
-			return snapshots, err
+			return stored, err
 		}
 		deps.Clock.Sleep(ctx, 200*time.Millisecond)
 	}
-}
-
-func lookOnce(ctx context.Context, deps Deps, ids []int32, ends []int64) (snapshots []snapshot, behind bool, err error) {
-	stored, err := deps.Progress.Stored(ctx, ids)
-	if err != nil {
-		return nil, false, err
-	}
-	for i, id := range ids {
-		s := snapshot{shard: id, stored: stored[i], digests: map[int64]Digest{}}
-		if s.wm, s.accounts, err = deps.Balances.Shard(ctx, id); err != nil {
-			return nil, false, err
-		}
-		if s.start, s.end, err = deps.Logs.Bounds(ctx, id); err != nil {
-			return nil, false, err
-		}
-		behind = behind || s.stored < ends[i]-1 || s.wm < ends[i]-1
-		snapshots = append(snapshots, s)
-	}
-	return snapshots, behind, nil
 }
 
 // readDigests reads the digests of the rows that are to be compared.

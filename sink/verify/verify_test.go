@@ -116,7 +116,7 @@ func (m *memory) Sums(_ context.Context, shard int32, before int64) (map[uint32]
 func run(t testing.TB, w *world, rows Rows, cfg Config) *Report {
 	t.Helper()
 	cfg.Shards = int32(len(w.shards))
-	report, err := Run(t.Context(), Deps{Logs: w, Rows: rows, Progress: w, Balances: w, Sources: w, Clock: w}, cfg)
+	report, err := Run(t.Context(), Deps{Logs: w, Rows: rows, Progress: w, Balances: w, Sources: w, Book: w, Clock: w}, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,6 +196,16 @@ func TestEveryTamperingIsFound(t *testing.T) {
 		{"account from nowhere", func(w *world, m *memory, at [2]int64, i int) {
 			w.shards[at[0]].state.Accounts[7777] = w.shards[at[0]].state.Accounts[m.blocks[at][i].Account]
 		}, "the log does not know it", 1},
+		{"record of the book without an entry", func(w *world, _ *memory, _ [2]int64, _ int) {
+			w.yields = append(w.yields, yielded{w.bookNext, Shards{1, 2}})
+			w.bookNext++
+		}, "shard 1 has no row of the record at offset", 1},
+		{"record of the book missing in one of all shards", func(w *world, _ *memory, _ [2]int64, _ int) {
+			w.yields[len(w.yields)-1].shards = Shards{0, 3}
+		}, "has no row of the record at offset", 2},
+		{"entry of a record that yields none", func(w *world, _ *memory, _ [2]int64, _ int) {
+			w.yields = append(w.yields[:7], w.yields[8:]...)
+		}, "of the book, which is none of its own", -1},
 		{"record never rated", func(w *world, _ *memory, _ [2]int64, _ int) { w.next[0].Offset += 3 }, "have no row", -1},
 	}
 	for _, c := range cases {
@@ -239,7 +249,7 @@ func TestALogWithoutABlockIsFound(t *testing.T) {
 	m := w.stored()
 	w.shards[0].entries[20] = nil // as if it were not there
 	cut := skipping{w, 20}
-	report, err := Run(t.Context(), Deps{Logs: cut, Rows: m, Progress: w, Balances: w, Sources: w, Clock: w}, Config{Shards: 1})
+	report, err := Run(t.Context(), Deps{Logs: cut, Rows: m, Progress: w, Balances: w, Sources: w, Book: w, Clock: w}, Config{Shards: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +277,7 @@ func TestPatienceWaitsForTheStore(t *testing.T) {
 	m := w.stored()
 	w.behind = 5
 	waiting := catching{w}
-	report, err := Run(t.Context(), Deps{Logs: w, Rows: m, Progress: w, Balances: w, Sources: w, Clock: waiting}, Config{Shards: 1, Patience: 10e9})
+	report, err := Run(t.Context(), Deps{Logs: w, Rows: m, Progress: w, Balances: w, Sources: w, Book: w, Clock: waiting}, Config{Shards: 1, Patience: 10e9})
 	if err != nil || report.Rows != report.Entries || report.Differences != 0 {
 		t.Errorf("%v %+v", err, report)
 	}

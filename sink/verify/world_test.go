@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"time"
 
@@ -30,7 +31,18 @@ type world struct {
 	first    int64 // offset at which the logs begin
 	behind   int64 // blocks that the store has not stored
 	holes    map[int64]bool
+	bookDice *rand.Rand
+	bookNext int64
+	yields   []yielded
 }
+
+// yielded is a record of the book that became entries.
+type yielded struct {
+	offset int64
+	shards Shards
+}
+
+var bookSource = entry.Source{TopicID: [16]byte{1, 1}}
 
 type worldShard struct {
 	state    *ledger.Shard
@@ -42,7 +54,8 @@ type worldShard struct {
 }
 
 func newWorld(seed uint64, shards, sources int) *world {
-	w := &world{r: rand.New(rand.NewPCG(seed, 7)), nowMs: startDay * 24 * hourMs, holes: map[int64]bool{}}
+	w := &world{r: rand.New(rand.NewPCG(seed, 7)), nowMs: startDay * 24 * hourMs, holes: map[int64]bool{},
+		bookDice: rand.New(rand.NewPCG(seed, 8))}
 	for range shards {
 		w.shards = append(w.shards, &worldShard{state: ledger.New()})
 	}
@@ -177,8 +190,28 @@ func (w *world) other() {
 	w.append(s, w.block(entry.Source{}, e))
 }
 
+// decide makes the next records of the book: some yield nothing, some an entry of one shard, some one of every shard.
+func (w *world) decide() {
+	w.bookNext += w.bookDice.Int64N(5)
+	account := w.account()
+	e := entry.Entry{Kind: entry.Number, Account: account, Position: entry.Position{Offset: w.bookNext}}
+	from := int32(w.shardOf(account))
+	y := yielded{w.bookNext, Shards{from, from + 1}}
+	if w.bookDice.IntN(10) == 0 {
+		e.Kind, e.Account, e.Args = entry.Close, 0, [4]int64{1, startDay - 5}
+		y.shards = Shards{0, int32(len(w.shards))}
+	}
+	for shard := y.shards.From; shard < y.shards.Until; shard++ {
+		for range 1 + w.bookDice.IntN(2) { // some appends are repeated
+			w.append(w.shards[shard], w.block(bookSource, e))
+		}
+	}
+	w.yields, w.bookNext = append(w.yields, y), w.bookNext+1
+}
+
 func (w *world) live(steps, records int) *world {
 	for range steps {
+		w.decide()
 		w.usage(1 + w.r.IntN(records))
 		w.other()
 		if w.r.IntN(40) == 0 {
@@ -221,6 +254,14 @@ func (w *world) Stored(_ context.Context, shards []int32) ([]int64, error) {
 	return stored, nil
 }
 
+func (w *world) Applied(_ context.Context, shards []int32) ([]int64, error) {
+	applied := make([]int64, len(shards))
+	for i, shard := range shards {
+		applied[i] = w.shards[shard].state.WM
+	}
+	return applied, nil
+}
+
 func (w *world) Shard(_ context.Context, shard int32) (int64, map[uint32]Balance, error) {
 	state := w.shards[shard].state
 	accounts := map[uint32]Balance{}
@@ -236,6 +277,20 @@ func (w *world) Committed(context.Context) ([]Rated, error) {
 		rated = append(rated, Rated{Name: fmt.Sprintf("carrier[%d]", i), Source: source, First: 0, Next: w.next[i].Offset})
 	}
 	return rated, nil
+}
+
+func (w *world) Entered(context.Context) (Rated, error) {
+	return Rated{Name: "book[0]", Source: bookSource, Next: w.bookNext}, nil
+}
+
+func (w *world) Yields(before int64) iter.Seq2[int64, Shards] {
+	return func(yield func(int64, Shards) bool) {
+		for _, y := range w.yields {
+			if y.offset >= before || !yield(y.offset, y.shards) {
+				return
+			}
+		}
+	}
 }
 
 func (w *world) Messages(_ context.Context, _ entry.Source, from, to int64) (int64, error) {
