@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,12 +38,12 @@ func main() {
 	flag.IntVar(&o.accounts, "accounts", 100_000, "accounts")
 	flag.IntVar(&o.shards, "shards", 16, "shards")
 	flag.IntVar(&o.partitions, "partitions", 8, "partitions of the carrier topic")
-	flag.IntVar(&o.runs, "runs", 1, "runs, of which the median counts")
+	flag.IntVar(&o.runs, "runs", 1, "runs, each on an installation of its own, of which the median counts")
 	flag.Float64Var(&o.zipf, "zipf", 1.1, "skew of the accounts; 0 is uniform")
 	flag.Uint64Var(&o.seed, "seed", 1, "seed of the workload")
 	flag.StringVar(&o.kafka, "kafka", "apache", "apache or embedded")
 	flag.StringVar(&o.tollgate, "tollgate", "", "the tollgate binary (default the one beside this one)")
-	flag.StringVar(&o.keep, "keep", "", "keep the data in this folder")
+	flag.StringVar(&o.keep, "keep", "", "keep the data in this folder, by runs if there are several")
 	flag.BoolVar(&o.verify, "verify", true, "prove afterwards that every record was charged exactly once")
 	flag.BoolVar(&o.json, "json", false, "print the results as JSON")
 	flag.Parse()
@@ -56,7 +57,7 @@ func main() {
 }
 
 // run measures, and prints the results.
-func (o *options) run(ctx context.Context) (err error) {
+func (o *options) run(ctx context.Context) error {
 	kafka := map[string]local.Part{"embedded": local.EmbeddedKafka, "apache": local.ApacheKafka}[o.kafka]
 	if kafka == 0 {
 		return fmt.Errorf("unknown Kafka %q: use apache or embedded", o.kafka)
@@ -74,38 +75,50 @@ func (o *options) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	say := func(line string) { fmt.Fprintln(os.Stderr, "  "+line) }
-	stack, err := local.Start(ctx, local.Config{Parts: []local.Part{local.Redis, kafka, local.ClickHouse}, DataDir: o.keep, Report: say})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stack.Stop()) }()
-	b, err := newBench(ctx, o, stack, load, say)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	if _, err := b.drain(ctx, o.warmUp); err != nil {
-		return err
-	}
 	var results []result
 	for i := range o.runs {
-		r, err := b.drain(ctx, o.records)
+		r, err := o.measure(ctx, kafka, load, i+1)
 		if err != nil {
 			return err
 		}
 		results = append(results, r)
-		say(fmt.Sprintf("run %d: %s", i+1, r))
 	}
-	slices.SortFunc(results, func(a, b result) int { return int(a.PerSecond - b.PerSecond) })
+	slices.SortFunc(results, func(a, b result) int { return cmp.Compare(a.PerSecond, b.PerSecond) })
 	median := results[len(results)/2]
 	median.Machine = fmt.Sprintf("%s/%s, %d processors", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if o.json {
 		return json.NewEncoder(os.Stdout).Encode(median)
 	}
 	fmt.Println(median.table())
-	if o.verify {
-		return b.verify(ctx)
-	}
 	return nil
+}
+
+// measure is one run on an installation of its own: warm up, measure, prove.
+func (o *options) measure(ctx context.Context, kafka local.Part, load *workload.Workload, run int) (r result, err error) {
+	say := func(line string) { fmt.Fprintln(os.Stderr, "  "+line) }
+	dir := o.keep
+	if dir != "" && o.runs > 1 {
+		dir = filepath.Join(dir, fmt.Sprintf("run-%d", run))
+	}
+	stack, err := local.Start(ctx, local.Config{Parts: []local.Part{local.Redis, kafka, local.ClickHouse}, DataDir: dir, Report: say})
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, stack.Stop()) }()
+	b, err := newBench(ctx, o, stack, load, say)
+	if err != nil {
+		return r, err
+	}
+	defer b.close()
+	if _, err := b.drain(ctx, o.warmUp); err != nil {
+		return r, err
+	}
+	if r, err = b.drain(ctx, o.records); err != nil {
+		return r, err
+	}
+	say(fmt.Sprintf("run %d: %s", run, r))
+	if o.verify && !o.json {
+		err = b.verify(ctx)
+	}
+	return r, err
 }

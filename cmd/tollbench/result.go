@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -52,4 +53,22 @@ func (r result) table() string {
 	}
 	fmt.Fprintf(&b, "%12.2f µs in all", total)
 	return b.String()
+}
+
+// proof is what verify took. Its report has the number of entries.
+type proof struct {
+	Entries    int64              `json:"entries"`
+	Seconds    float64            `json:"-"`
+	CPUSeconds map[string]float64 `json:"-"` // by process
+}
+
+// String is the cost in one line.
+func (p proof) String() string {
+	parts := []string{fmt.Sprintf("verify: %d entries in %.1f s, %.0f entries/s", p.Entries, p.Seconds, float64(p.Entries)/p.Seconds)}
+	total := 0.0
+	for _, name := range slices.Sorted(maps.Keys(p.CPUSeconds)) {
+		parts = append(parts, fmt.Sprintf("%s %.1f s of CPU", name, p.CPUSeconds[name]))
+		total += p.CPUSeconds[name]
+	}
+	return strings.Join(parts, ", ") + fmt.Sprintf(", %.1f s in all", total)
 }

@@ -118,6 +118,7 @@ type stage struct {
 	topics  []string
 	balance stream.Balance
 	loops   int
+	metrics interface{ Forget() } // of all its loops
 	loop    func(g stream.Generation, share map[string][]int32) runner
 }
 
@@ -132,6 +133,7 @@ func (a *App) run(ctx context.Context, s stage) error {
 			loops.Go(func() error { return loop.Run(loopsCtx) })
 		}
 		err := loops.Wait()
+		s.metrics.Forget()
 		if err != nil && ctx.Err() == nil {
 			a.logger.Warn("a loop ended, the stage joins again", "stage", s.name, "error", err)
 			return nil
@@ -175,7 +177,7 @@ func (a *App) rate(ctx context.Context) error {
 			}
 			cancel()
 		}()
-		err := a.run(turn, stage{name: "rate", topics: topics, balance: stream.BalanceEvenly, loops: a.cfg.Rate.Loops,
+		err := a.run(turn, stage{name: "rate", metrics: metrics, topics: topics, balance: stream.BalanceEvenly, loops: a.cfg.Rate.Loops,
 			loop: func(g stream.Generation, share map[string][]int32) runner {
 				cfg := rater.DefaultConfig()
 				cfg.BookTopic, cfg.EntriesTopic, cfg.Group, cfg.Linger = a.topics.book, a.topics.entries, a.cfg.group("rate"), a.cfg.Rate.Linger
@@ -215,7 +217,7 @@ func (a *App) readable(ctx context.Context) []string {
 
 func (a *App) debit(ctx context.Context) error {
 	metrics := balance.NewMetrics(a.registry)
-	return a.run(ctx, stage{name: "debit", topics: []string{a.topics.entries}, loops: a.cfg.Debit.Loops,
+	return a.run(ctx, stage{name: "debit", metrics: metrics, topics: []string{a.topics.entries}, loops: a.cfg.Debit.Loops,
 		loop: func(_ stream.Generation, share map[string][]int32) runner {
 			cfg := balance.DefaultConfig()
 			cfg.EntriesTopic, cfg.PostingsTopic = a.topics.entries, a.topics.postings
@@ -229,7 +231,7 @@ func (a *App) debit(ctx context.Context) error {
 
 func (a *App) store(ctx context.Context) error {
 	metrics := sink.NewMetrics(a.registry)
-	return a.run(ctx, stage{name: "store", topics: []string{a.topics.postings}, loops: a.cfg.Store.Loops,
+	return a.run(ctx, stage{name: "store", metrics: metrics, topics: []string{a.topics.postings}, loops: a.cfg.Store.Loops,
 		loop: func(g stream.Generation, share map[string][]int32) runner {
 			cfg := sink.DefaultConfig()
 			cfg.PostingsTopic, cfg.Group = a.topics.postings, a.cfg.group("store")
@@ -243,7 +245,7 @@ func (a *App) store(ctx context.Context) error {
 
 func (a *App) audit(ctx context.Context) error {
 	metrics := audit.NewMetrics(a.registry)
-	return a.run(ctx, stage{name: "audit", topics: []string{a.topics.postings}, loops: a.cfg.Audit.Loops,
+	return a.run(ctx, stage{name: "audit", metrics: metrics, topics: []string{a.topics.postings}, loops: a.cfg.Audit.Loops,
 		loop: func(_ stream.Generation, share map[string][]int32) runner {
 			cfg := audit.DefaultConfig()
 			cfg.EntriesTopic, cfg.PostingsTopic, cfg.SnapshotsTopic = a.topics.entries, a.topics.postings, a.topics.snapshots
@@ -262,7 +264,7 @@ func (a *App) snapshots() *audit.Snapshots {
 // act tells the outside what happened to accounts.
 func (a *App) act(ctx context.Context) error {
 	metrics := notify.NewMetrics(a.registry)
-	return a.run(ctx, stage{name: "act", topics: []string{a.topics.postings}, loops: 1,
+	return a.run(ctx, stage{name: "act", metrics: metrics, topics: []string{a.topics.postings}, loops: 1,
 		loop: func(g stream.Generation, share map[string][]int32) runner {
 			cfg := notify.DefaultConfig()
 			cfg.Installation, cfg.Group = a.cfg.Installation, a.cfg.group("act")
@@ -292,7 +294,7 @@ func (a *App) recharge(ctx context.Context) error {
 		return recharge.Deps{Shards: a.shards, Gateway: gateway, Writer: a.kafka.NewProducer(), Topics: a.kafka,
 			Book: accountBook{a.follower}, Clock: a.clock, Metrics: metrics, Logger: a.logger}
 	}
-	return a.run(ctx, stage{name: "recharge", topics: []string{a.topics.entries}, loops: 1,
+	return a.run(ctx, stage{name: "recharge", metrics: metrics, topics: []string{a.topics.entries}, loops: 1,
 		loop: func(_ stream.Generation, share map[string][]int32) runner {
 			return runners{
 				must(recharge.NewWorker(deps(), cfg, share[a.topics.entries])),
@@ -304,7 +306,7 @@ func (a *App) recharge(ctx context.Context) error {
 // late decides the records that came after the window of duplicates.
 func (a *App) late(ctx context.Context) error {
 	metrics := late.NewMetrics(a.registry)
-	return a.run(ctx, stage{name: "late", topics: []string{a.topics.postings}, loops: 1,
+	return a.run(ctx, stage{name: "late", metrics: metrics, topics: []string{a.topics.postings}, loops: 1,
 		loop: func(g stream.Generation, share map[string][]int32) runner {
 			cfg := late.DefaultConfig()
 			cfg.PostingsTopic, cfg.EntriesTopic = a.topics.postings, a.topics.entries

@@ -25,6 +25,8 @@ const (
 	bookTimeout   = 30 * time.Second // to read the book, and to read back what was written to it
 	answerTimeout = 15 * time.Second // for a shard to apply an entry
 	answerPoll    = 10 * time.Millisecond
+
+	maxKeyBytes, maxNoteBytes = 255, 4000 // what a request may carry
 )
 
 // readBook reads the book to its end.
@@ -95,18 +97,32 @@ type request struct {
 	note        string
 }
 
+// entry makes the entry of the request, of which the log keeps key and note.
+func (r *request) entry(b *book.Book, nowMs int64) (entry.Entry, error) {
+	switch {
+	case len(r.key) > maxKeyBytes:
+		return entry.Entry{}, usagef("the key has %d bytes: use at most %d", len(r.key), maxKeyBytes)
+	case len(r.note) > maxNoteBytes:
+		return entry.Entry{}, usagef("the note has %d bytes: use at most %d", len(r.note), maxNoteBytes)
+	}
+	body := fmt.Sprint(r.kind, r.account.Number, r.amountUnits, r.args, r.note)
+	e := entry.Entry{
+		Kind: r.kind, Account: r.account.Number, AmountUnits: r.amountUnits, EventMs: nowMs,
+		LocalDay: b.LocalDay(r.account, nowMs, min(nowMs, b.FrontierMs())), Args: r.args,
+		ID: []byte(r.key), IDHash: max(1, xxhash.Sum64String(principal()+"\x00"+r.key)), Extra: []byte(r.note),
+	}
+	e.Args[entry.ArgBody] = int64(xxhash.Sum64String(body) & (1<<53 - 1)) // scripts count exactly up to 2⁵³
+	return e, nil
+}
+
 // submit appends the request to the log of the account's shard, waits until it is applied, and gives what became of it.
 // The same key again gives the first outcome; with another request under it, a refusal.
 func (a *App) submit(ctx context.Context, r request) (ledger.APIResult, error) {
 	b := a.follower.Book()
 	shard := b.Shard(r.account.Number)
-	now := a.clock.Now().UnixMilli()
-	body := fmt.Sprint(r.kind, r.account.Number, r.amountUnits, r.args, r.note)
-	r.args[entry.ArgBody] = int64(xxhash.Sum64String(body) & (1<<53 - 1)) // scripts count exactly up to 2⁵³
-	e := entry.Entry{
-		Kind: r.kind, Account: r.account.Number, AmountUnits: r.amountUnits, EventMs: now,
-		LocalDay: b.LocalDay(r.account, now, min(now, b.FrontierMs())), Args: r.args,
-		ID: []byte(r.key), IDHash: max(1, xxhash.Sum64String(principal()+"\x00"+r.key)), Extra: []byte(r.note),
+	e, err := r.entry(b, a.clock.Now().UnixMilli())
+	if err != nil {
+		return ledger.APIResult{}, err
 	}
 	offset, err := a.appendEntry(ctx, shard, &e)
 	if err != nil {
@@ -121,7 +137,7 @@ func (a *App) submit(ctx context.Context, r request) (ledger.APIResult, error) {
 		return result, err
 	case !kept:
 		return result, fmt.Errorf("the request with key %q was applied or had expired, and its outcome is no longer kept: look at the statement", r.key)
-	case result.BodyHash != r.args[entry.ArgBody]:
+	case result.BodyHash != e.Args[entry.ArgBody]:
 		return result, refusedf("the key %q was used for another request before", r.key)
 	case result.Outcome.Result == posting.Refused:
 		return result, refusedf("the shard refused it: an amount or a setting is out of bounds")

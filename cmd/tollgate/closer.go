@@ -11,8 +11,8 @@ import (
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
-// closer writes into the book that days are over, a while after midnight in each zone that has accounts. Its clock
-// decides nothing about money: a day is closed when the book says so, for every shard at its own place in the log.
+// closer writes into the book that days are over, a while after midnight in each zone that has accounts, by the book's
+// own time: a process whose clock runs ahead must not close a day that goes on.
 type closer struct {
 	books  rater.Books
 	writer stream.Writer
@@ -45,7 +45,7 @@ func (c *closer) runOnce(ctx context.Context) error {
 	c.writer.Reset()
 	closing := 0
 	for zone := range b.Zones() {
-		day := zone.Day(c.clock.Now().Add(-c.after).UnixMilli()) - 1
+		day := zone.Day(b.FrontierMs()-c.after.Milliseconds()) - 1
 		if closed, ok := b.Closed(zone.Number); ok && closed >= day {
 			continue
 		}

@@ -86,7 +86,7 @@ func TestCommands(t *testing.T) {
 	t.Run("accounts", func(t *testing.T) { accountCommands(operator{t, o.config}, in) })
 	t.Run("numbers", func(t *testing.T) { numberCommands(operator{t, o.config}) })
 	t.Run("tariffs", func(t *testing.T) { tariffCommands(operator{t, o.config}, in.dir) })
-	t.Run("shards", func(t *testing.T) { shardCommands(operator{t, o.config}, in) })
+	t.Run("shards", func(t *testing.T) { shardCommands(operator{t, o.config}, in, all) })
 	t.Run("proofs", func(t *testing.T) { proofCommands(operator{t, o.config}, in) })
 	all.stop()
 }
@@ -95,9 +95,13 @@ func accountCommands(o operator, in *installation) {
 	in.balance(1, "100.")
 	o.shows(map[string]any{"account": 1, "status": "active", "balance": "100.00", "threshold": "5.00", "zone": "America/New_York"}, "account", "show", "1")
 	o.shows(map[string]any{"account": 1}, "account", "show", "+12125550100")
-	o.shows(map[string]any{"account": 3, "currency": "USD", "plan": "plain"},
-		"account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
-	o.fails(exitRefused, "first-customer", "account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
+	for range 2 { // the same key opens one account, and the same answer comes again
+		o.shows(map[string]any{"account": 3, "currency": "USD", "plan": "plain"},
+			"account", "open", "--currency", "USD", "--plan", "plain", "--balance", "7.5", "--key", "first-customer")
+	}
+	o.fails(exitRefused, "another request", "account", "open", "--currency", "USD", "--plan", "plain", "--balance", "8", "--key", "first-customer")
+	o.fails(exitRefused, "no plan", "account", "open", "--currency", "USD", "--plan", "none", "--key", "second-customer")
+	o.fails(exitRefused, "no plan", "account", "open", "--currency", "USD", "--plan", "none", "--key", "second-customer")
 	in.balance(3, "7.5")
 	o.shows(map[string]any{"threshold": "2.00", "recharge_to": "30.00"}, "account", "set", "3", "--threshold", "2", "--recharge-to", "30")
 	o.shows(map[string]any{"zone": "UTC"}, "account", "set", "3", "--plan", "plain")
@@ -151,7 +155,7 @@ func tariffCommands(o operator, dir string) {
 	o.fails(exitUsage, "morse", "format", "set", "carrier.own", "morse")
 }
 
-func shardCommands(o operator, in *installation) {
+func shardCommands(o operator, in *installation, all *service) {
 	if n := len(o.does("shard", "inspect")); n != 4 {
 		o.Errorf("%d shards are listed", n)
 	}
@@ -161,7 +165,17 @@ func shardCommands(o operator, in *installation) {
 	if !strings.Contains(fmt.Sprint(halted["reason"]), "we look at something") {
 		o.Errorf("the reason is %v", halted["reason"])
 	}
-	o.fails(exitFailed, "bad", "doctor")
+	if f := o.doctor(exitFailed)["shards"]; f.State != bad || !strings.Contains(f.Advice, "we look at something; `tollgate shard resume "+shard) {
+		o.Errorf("doctor says of the shards: %+v", f)
+	}
+	in.await(time.Minute, "the service says that it waits", func() (bool, string) {
+		log, err := os.ReadFile(all.logFile)
+		in.must(err)
+		if strings.Contains(string(log), "BUG") {
+			o.Errorf("it says BUG of what an operator wants")
+		}
+		return strings.Contains(string(log), "an operator halted it") && strings.Contains(string(log), "we look at something"), tail(all.logFile)
+	})
 	in.formatted("carrier.own")
 	in.say("carrier.own", 0, call("waits", func(r *record) { r.Start = time.Now().UnixMilli() })) // later than its number got an owner
 	o.does("shard", "resume", shard, "--reason", "all is well")
@@ -238,4 +252,13 @@ func TestWithoutServer(t *testing.T) {
 	o.clear(command(t, "{", "decode", "--format", "morse"), exitUsage, "morse")
 	o.clear(command(t, "{", "rate", "--format", "tollgate"), exitUsage, "book")
 	o.clear(command(t, "{", "rate", "--format", "tollgate", "--book", "absent.yml"), exitUsage, "absent.yml")
+	for text, words := range map[string]string{
+		"accounts:\n- {account: 1, currenzy: USD}\n": `line 2: unknown field "currenzy"`, "accounts: 7\n": "line 1: int was used where sequence is expected",
+		"accounts:\n- {account: [1]}\n": "line 2: a single text or number is wanted here", "accounts: [\n": "line 1: sequence end",
+	} {
+		if err := os.WriteFile(book, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o.clear(command(t, "{", "rate", "--format", "tollgate", "--book", book), exitUsage, words)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -171,7 +172,7 @@ func DefaultConfig() Config {
 		Redis:        RedisConfig{Addresses: []string{"127.0.0.1:6379"}, KeyPrefix: "tollgate:"},
 		ClickHouse:   ClickHouseConfig{Addresses: []string{"127.0.0.1:9000"}, Database: "tollgate", Username: "default"},
 		Rate:         StageConfig{Loops: 2, Linger: 5 * time.Millisecond},
-		Debit:        DebitConfig{StageConfig: StageConfig{Loops: 2, Linger: 5 * time.Millisecond}, EntriesPerCall: 6000},
+		Debit:        DebitConfig{StageConfig: StageConfig{Loops: 4, Linger: 5 * time.Millisecond}, EntriesPerCall: 6000},
 		Store:        StoreConfig{Loops: 1, RowsPerInsert: 1_000_000, InsertEvery: time.Second},
 		Audit:        AuditConfig{Loops: 1, ImageEntries: 1_000_000, ImageEvery: 10 * time.Minute},
 		Recharge:     RechargeConfig{Gateway: "none", PollEvery: 500 * time.Millisecond, Concurrent: 8, AttemptPause: 10 * time.Minute},
@@ -213,55 +214,22 @@ func LoadConfig(path string) (Config, error) {
 // ParseConfig reads the text of a config file over the defaults and checks it.
 func ParseConfig(text []byte) (Config, error) {
 	c := DefaultConfig()
+	if err := checkShape(text, reflect.TypeFor[Config]()); err != nil {
+		return Config{}, err
+	}
 	err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict(), yaml.CustomUnmarshaler(parseDuration)).Decode(&c)
-	var bad *durationError
 	switch {
 	case errors.Is(err, io.EOF): // nothing but comments
 		c = DefaultConfig()
-	case errors.As(err, &bad):
-		return Config{}, bad.at(text)
 	case err != nil:
 		return Config{}, onOneLine(err, text)
 	}
 	return c, c.validate()
 }
 
-// onOneLine says in one line what the decoder found, and where.
-func onOneLine(err error, config []byte) error {
-	var found yaml.Error
-	if !errors.As(err, &found) || found.GetToken() == nil {
-		return err
-	}
-	number := found.GetToken().Position.Line
-	lines := strings.Split(string(config), "\n")
-	return fmt.Errorf("line %d: %s: %s", number, strings.TrimSpace(lines[min(number, len(lines))-1]), found.GetMessage())
-}
-
-// durationError is a text that is no duration.
-type durationError struct{ text string }
-
-func (e *durationError) Error() string {
-	return fmt.Sprintf("%q is no duration: write it as 5ms, 1s, 10m or 2h", e.text)
-}
-
-// at names the line of the config that holds the text: the decoder does not tell.
-func (e *durationError) at(config []byte) error {
-	for i, line := range strings.Split(string(config), "\n") {
-		if strings.Contains(line, e.text) {
-			return fmt.Errorf("line %d: %s: %w", i+1, strings.TrimSpace(line), e)
-		}
-	}
-	return e
-}
-
-func parseDuration(d *time.Duration, text []byte) error {
-	trimmed := strings.Trim(strings.TrimSpace(string(text)), `"'`)
-	parsed, err := time.ParseDuration(trimmed)
-	if err != nil {
-		return &durationError{trimmed}
-	}
-	*d = parsed
-	return nil
+func parseDuration(d *time.Duration, text []byte) (err error) {
+	*d, err = time.ParseDuration(strings.Trim(strings.TrimSpace(string(text)), `"'`))
+	return err
 }
 
 // validate says what is wrong with the configuration, naming the key.

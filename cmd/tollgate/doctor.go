@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (a *App) checkKafka(ctx context.Context) []finding {
 	case errors.Is(err, stream.ErrBrokerTooOld):
 		return []finding{{"kafka", bad, err.Error(), "run Kafka 2.8 or later"}}
 	case err != nil:
-		return []finding{{"kafka", bad, err.Error(), "check kafka.brokers, kafka.tls and kafka.sasl in the config, and that the brokers run"}}
+		return []finding{{"kafka", bad, err.Error(), cmp.Or(refusal(err), "check kafka.brokers, kafka.tls and kafka.sasl in the config, and that the brokers run")}}
 	}
 	f := finding{Check: "kafka", State: good, Found: fmt.Sprintf("%d brokers, produce v%d, fetch v%d", len(cluster.Brokers), cluster.ProduceVersion, cluster.FetchVersion)}
 	if len(cluster.Brokers) < 3 {
@@ -79,7 +80,11 @@ func (a *App) checkTopics(ctx context.Context) []finding {
 	var findings []finding
 	entries, err := a.kafka.Partitions(ctx, a.topics.entries)
 	if err != nil {
-		return []finding{{"logs", bad, err.Error(), "run `tollgate migrate`"}}
+		advice := "mend kafka first"
+		if errors.Is(err, stream.ErrUnknownTopic) {
+			advice = "run `tollgate migrate`"
+		}
+		return []finding{{"logs", bad, err.Error(), advice}}
 	}
 	for _, spec := range a.logSpecs(entries) {
 		findings = append(findings, a.checkTopic(ctx, spec))
@@ -141,7 +146,10 @@ func (a *App) checkCarrierTopic(ctx context.Context, name string) finding {
 	return f
 }
 
-func (a *App) checkBook(context.Context) []finding {
+func (a *App) checkBook(ctx context.Context) []finding {
+	if err := a.follower.CatchUp(ctx); err != nil {
+		return []finding{{"book", bad, err.Error(), "mend kafka and the logs first"}}
+	}
 	b := a.follower.Book()
 	if !b.Opened() {
 		return []finding{{"book", bad, "the installation is not open", "run `tollgate migrate`"}}
@@ -162,7 +170,7 @@ func (a *App) checkBook(context.Context) []finding {
 func (a *App) checkRedis(ctx context.Context) []finding {
 	settings, err := a.shards.Settings(ctx)
 	if len(settings) == 0 {
-		return []finding{{"redis", bad, err.Error(), "check redis.addresses and the password in the config, and that the server runs"}}
+		return []finding{{"redis", bad, err.Error(), cmp.Or(refusal(err), "check redis.addresses in the config, and that the server runs")}}
 	}
 	version := settings["valkey_version"]
 	if version == "" {
@@ -189,7 +197,7 @@ func (a *App) checkClickHouse(ctx context.Context) []finding {
 	var version string
 	var now time.Time
 	if err := a.clickhouse.Conn().QueryRow(ctx, "SELECT version(), now64(3, 'UTC')").Scan(&version, &now); err != nil {
-		return []finding{{"clickhouse", bad, err.Error(), "check clickhouse.addresses, database and the password in the config; run `tollgate migrate`"}}
+		return []finding{{"clickhouse", bad, err.Error(), cmp.Or(refusal(err), "check clickhouse.addresses in the config, and that the server runs")}}
 	}
 	f := finding{Check: "clickhouse", State: good, Found: "version " + version}
 	if difference := a.clock.Now().Sub(now).Abs(); difference > clockTolerance {
@@ -204,14 +212,17 @@ func (a *App) checkShards(ctx context.Context) []finding {
 	}
 	views, err := a.shardViews(ctx)
 	if err != nil {
-		return []finding{{"shards", bad, err.Error(), ""}}
+		return []finding{{"shards", bad, err.Error(), "mend redis and kafka first"}}
 	}
 	f := finding{Check: "shards", State: good}
 	lag := int64(0)
 	for _, v := range views {
 		lag += v.Lag
 		if v.State != "running" {
-			f.State, f.Advice = bad, fmt.Sprintf("shard %d is %s %s: see `tollgate shard inspect %d`", v.Shard, v.State, v.Reason, v.Shard)
+			f.State, f.Advice = bad, fmt.Sprintf("shard %d is %s: see `tollgate shard inspect %d`", v.Shard, v.State, v.Shard)
+		}
+		if v.State == "halted" {
+			f.Advice = fmt.Sprintf("shard %d is %s; `tollgate shard resume %d --reason TEXT` lets it go on", v.Shard, v.Reason, v.Shard)
 		}
 	}
 	if f.State == bad && lag == 0 && strings.Contains(f.Advice, "is empty") {

@@ -34,12 +34,18 @@ var mayImport = map[string][]string{
 	"bench":            {"rater/stream", "bench/workload"},
 	"bench/workload":   {}, // an oracle that shares code with what it checks shares its mistakes
 	"bench/simulation": {"rater", "balance", "sink"},
+	"bench/oracle":     {}, // the same
+	"cmd/tolloracle":   {"bench/oracle"},
+	"bench/chaos":      {"rater/stream", "bench", "deploy/local"}, // the programs it runs as processes
 	"deploy":           {"deploy"},
 	"cmd":              {"rater", "balance", "sink", "bench", "deploy"},
 }
 
 // mayImportInTests is what tests may import besides: servers, and, of the floors after theirs, nothing.
 var mayImportInTests = []string{"deploy/local"}
+
+// mayImportInTestsOf is what the tests of one part may import besides.
+var mayImportInTestsOf = map[string][]string{"cmd/tolloracle": {"bench"}}
 
 // stageImporters are those that may import a floor's root package, which is the stage: its loop and its metrics.
 var stageImporters = map[string][]string{
@@ -50,11 +56,12 @@ var stageImporters = map[string][]string{
 
 // driverUsers are the parts that may import a module which talks to a server, or makes the command line.
 var driverUsers = map[string][]string{
-	"github.com/ClickHouse":         {"sink", "cmd"},
+	"github.com/ClickHouse":         {"sink", "bench/oracle", "cmd"},
 	"github.com/redis/go-redis":     {"balance/lua", "cmd"},
-	"github.com/segmentio/kafka-go": {"rater/stream", "deploy/local", "cmd"},
+	"github.com/segmentio/kafka-go": {"rater/stream", "bench/oracle", "deploy/local", "cmd"},
 	"github.com/twmb/franz-go":      {"deploy/local"},
 	"github.com/spf13/cobra":        {"cmd/tollgate"},
+	"github.com/Shopify/toxiproxy":  {"bench/chaos"},
 }
 
 // driversNowhere are those that a floor's tests must not import either.
@@ -109,7 +116,7 @@ func (h *house) floors(t *testing.T) {
 			t.Errorf("%s lies in no part of the tree that mayImport knows", f.path)
 		}
 		for _, imported := range f.imports {
-			allowed := within(imported, mayImport[part]...) || f.test && (within(imported, mayImportInTests...) || imported == f.folder)
+			allowed := within(imported, mayImport[part]...) || f.test && (within(imported, mayImportInTests...) || within(imported, mayImportInTestsOf[part]...) || imported == f.folder)
 			if ofTree(imported) && !allowed {
 				t.Errorf("%s imports %s: %s may import only %v", f.path, imported, part, mayImport[part])
 			}

@@ -91,7 +91,7 @@ func withApp(cmd *cobra.Command, act func(ctx context.Context, a *App) error) er
 	if err != nil {
 		return exitError{err, exitUsage}
 	}
-	err = act(cmd.Context(), a)
+	err = advise(act(cmd.Context(), a))
 	if closing := a.Close(); err == nil {
 		err = closing
 	}

@@ -28,10 +28,10 @@ func shardCommand() *cobra.Command {
 	halt := &cobra.Command{Use: "halt SHARD --reason TEXT", Short: "Stop a shard: nothing is applied until it is resumed", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return onShard(cmd, args[0], func(ctx context.Context, a *App, shard int32) error {
-				if err := a.shards.Halt(ctx, shard, reason+" ("+principal()+")"); err != nil {
+				if err := a.shards.Halt(ctx, shard, lua.ByHand+principal()+" at "+a.clock.Now().UTC().Format(time.RFC3339)+": "+reason); err != nil {
 					return err
 				}
-				newPrinter(cmd).say("shard %d is halted", shard)
+				newPrinter(cmd).say("shard %d is halted; `tollgate shard resume %d --reason TEXT` lets it go on", shard, shard)
 				return nil
 			})
 		}}
@@ -132,7 +132,7 @@ func inspectShards(cmd *cobra.Command, args []string) error {
 		}
 		v := view{shardView: views[shard], History: history}
 		if s := dump.State; s != nil {
-			v.Accounts, v.Sources, v.IDs = len(s.Accounts), len(s.Sources), len(s.Current)+len(s.Previous)
+			v.Accounts, v.Sources, v.IDs = len(s.Accounts), len(s.Sources), s.Current.Len()+s.Previous.Len()
 			v.Time = time.UnixMilli(s.NowMs).UTC().Format(time.RFC3339)
 		}
 		pairs := []string{"shard", args[0], "state", v.State, "reason", v.Reason, "wm", fmt.Sprint(v.WM), "base", fmt.Sprint(v.Base), "lag", fmt.Sprint(v.Lag),

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"time"
 
@@ -51,7 +52,7 @@ func showReport(p *printer, r *verify.Report) error {
 	for _, example := range r.Examples {
 		p.say("difference: %s", example)
 	}
-	p.say("%d blocks, %d rows in ClickHouse, %d records of %d source partitions", r.Blocks, r.Rows, r.Records, r.Sources)
+	p.say("%d blocks, %d rows in ClickHouse, %d records of %d source partitions, %d entries of the book", r.Blocks, r.Rows, r.Records, r.Sources, r.Decided)
 	p.say("%s", r)
 	if r.Differences > 0 {
 		return exitError{fmt.Errorf("%d differences", r.Differences), exitFailed}
@@ -64,7 +65,7 @@ func (a *App) verify(ctx context.Context, patience time.Duration) (*verify.Repor
 	p := proof{a}
 	return verify.Run(ctx, verify.Deps{
 		Logs: verify.NewKafka(a.kafka, a.topics.entries, a.topics.postings), Rows: verify.NewClickHouse(a.clickhouse.Conn()),
-		Progress: p, Balances: p, Sources: p, Clock: a.clock,
+		Progress: p, Balances: p, Sources: p, Book: p, Clock: a.clock,
 	}, verify.Config{Shards: a.follower.Book().Shards(), Patience: patience})
 }
 
@@ -77,7 +78,7 @@ func (p proof) Stored(ctx context.Context, shards []int32) ([]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	committed, err := p.kafka.Committed(ctx, p.cfg.group("store"), p.topics.postings, shards)
+	committed, err := p.committed(ctx, "store", p.topics.postings, shards)
 	if err != nil {
 		return nil, err
 	}
@@ -92,24 +93,52 @@ func (p proof) Stored(ctx context.Context, shards []int32) ([]int64, error) {
 	return stored, nil
 }
 
+// Applied gives for each shard the offset of the last block of entries that Redis has applied.
+func (p proof) Applied(ctx context.Context, shards []int32) ([]int64, error) {
+	heads, applied := make([]lua.Head, len(shards)), make([]int64, len(shards))
+	if err := p.shards.Heads(ctx, shards, heads); err != nil {
+		return nil, err
+	}
+	for i, h := range heads {
+		applied[i] = h.WM
+		if !h.Initialized {
+			applied[i] = -1
+		}
+	}
+	return applied, nil
+}
+
+// committed reads what a stage has committed. Brokers that have just started say for a while that they cannot tell.
+func (p proof) committed(ctx context.Context, stage, topic string, partitions []int32) ([]stream.CommitOffset, error) {
+	patience, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	for {
+		committed, err := p.kafka.Committed(ctx, p.cfg.group(stage), topic, partitions)
+		if err == nil || !stream.Retriable(err) || patience.Err() != nil {
+			return committed, err
+		}
+		p.clock.Sleep(patience, 10*answerPoll)
+	}
+}
+
 // Shard gives the balances of a shard and the watermark at which they hold. A shard without state has none.
 func (p proof) Shard(ctx context.Context, shard int32) (int64, map[uint32]verify.Balance, error) {
-	dump, err := p.shards.Dump(ctx, shard)
+	head, accounts, err := p.shards.Standing(ctx, shard)
 	if errors.Is(err, lua.ErrUninitialized) {
 		return -1, nil, nil
 	}
 	if err != nil {
 		return 0, nil, err
 	}
-	balances := make(map[uint32]verify.Balance, len(dump.State.Accounts))
-	for number, account := range dump.State.Accounts {
+	balances := make(map[uint32]verify.Balance, len(accounts))
+	for number, account := range accounts {
 		b := verify.Balance{Units: int64(account.BalanceUnits), Suspended: account.Suspended}
 		if account.HasIntent {
 			b.IntentUnits = int64(account.Intent.AmountUnits)
 		}
 		balances[number] = b
 	}
-	return dump.State.WM, balances, nil
+	return head.WM, balances, nil
 }
 
 // Committed gives how far the carriers' topics are rated.
@@ -144,7 +173,7 @@ func (p proof) committedOf(ctx context.Context, topic string, partitions []int32
 	if err != nil {
 		return nil, err
 	}
-	committed, err := p.kafka.Committed(ctx, p.cfg.group("rate"), topic, partitions)
+	committed, err := p.committed(ctx, "rate", topic, partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +193,32 @@ func (p proof) committedOf(ctx context.Context, topic string, partitions []int32
 		rated = append(rated, r)
 	}
 	return rated, nil
+}
+
+// Entered gives the book as a source, as far as it is both read here and rated.
+func (p proof) Entered(ctx context.Context) (verify.Rated, error) {
+	found, err := p.committedOf(ctx, p.topics.book, []int32{0})
+	if err != nil || len(found) == 0 {
+		return verify.Rated{}, err
+	}
+	found[0].Next = min(found[0].Next, p.follower.Book().Offset())
+	return found[0], nil
+}
+
+// Yields lists the records of the book before an offset that yield entries, with the shards that each is for.
+func (p proof) Yields(before int64) iter.Seq2[int64, verify.Shards] {
+	return func(yield func(int64, verify.Shards) bool) {
+		b := p.follower.Book()
+		for offset, account := range b.Yields() {
+			shards := verify.Shards{Until: b.Shards()}
+			if account != 0 {
+				shards = verify.Shards{From: b.Shard(account), Until: b.Shard(account) + 1}
+			}
+			if offset >= before || !yield(offset, shards) {
+				return
+			}
+		}
+	}
 }
 
 // Messages counts the messages that a source holds at offsets from..to.
