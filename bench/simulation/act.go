@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tollgate/tollgate/rater/entry"
-	"github.com/tollgate/tollgate/rater/money"
+	"github.com/tollgate/tollgate/balance/lua"
 )
 
 // act is what the world does by itself: carriers send, callers of the API ask, and things break.
@@ -26,6 +25,11 @@ func (w *world) act() {
 	}
 	if w.r.IntN(12) == 0 && w.happens("api") {
 		w.ask()
+	}
+	for _, n := range w.masters {
+		if n.refuses != "" && w.r.IntN(6) == 0 {
+			n.refuses = ""
+		}
 	}
 	if w.r.IntN(3) == 0 {
 		w.breakDown()
@@ -109,52 +113,8 @@ func (w *world) newRecord(c *carrier) string {
 		w.ids, direction, from, to, start, w.r.IntN(400))
 }
 
-// apiEntry is an entry that a caller of the API asks for: callers ask again.
-type apiEntry struct {
-	entry entry.Entry
-	atMs  int64
-}
-
-// ask appends an entry of the API, perhaps again, perhaps twice.
-func (w *world) ask() {
-	var e entry.Entry
-	if n := len(w.api); n > 0 && w.r.IntN(3) == 0 && w.nowMs-w.api[n-1].atMs < 20*minuteMs {
-		w.count("API repeat")
-		e = w.api[n-1].entry
-		e.EventMs = w.nowMs
-	} else {
-		w.ids++
-		e = entry.Entry{Kind: entry.Credit, Account: 1 + uint32(w.r.IntN(accountCount)), EventMs: w.nowMs, LocalDay: dayIn("UTC", w.nowMs),
-			IDHash: mix(uint64(w.ids), 77) | 1<<63, ID: []byte(fmt.Sprint("key-", w.ids)), AmountUnits: money.Amount(1+w.r.IntN(100)) * 1_000_000}
-		e.Args[entry.ArgBody] = int64(w.ids)
-		switch w.r.IntN(4) {
-		case 0:
-			e.Kind, e.AmountUnits = entry.Adjustment, -e.AmountUnits
-		case 1:
-			e.Kind, e.AmountUnits = entry.Settings, 0
-			e.Args[entry.ArgThreshold] = w.r.Int64N(2) * 100_000_000
-			e.Args[entry.ArgRechargeTo] = (1 + w.r.Int64N(4)) * 100_000_000
-		case 2:
-			if w.r.IntN(4) == 0 {
-				e.AmountUnits = 5_000_000_000_000_000 // refused
-			}
-		}
-		w.api = append(w.api, apiEntry{e, w.nowMs})
-	}
-	var b entry.Block
-	b.Reset(entry.Source{}, entry.None)
-	b.Add(&e)
-	value := b.AppendTo(nil)
-	p := w.log("entries", int32(e.Account%shardCount))
-	if w.r.IntN(4) == 0 {
-		w.launchValue(p, value)
-		return
-	}
-	w.produce(p, value)
-}
-
 // launchValue sends a message on a long way.
-func (w *world) launchValue(p *partition, value []byte) {
+func (w *world) launchValue(t *task, p *partition, value []byte) {
 	o := outlet{}
 	o.batch.Reset()
 	o.batch.Append(nil, value)
@@ -162,7 +122,7 @@ func (w *world) launchValue(p *partition, value []byte) {
 	if err != nil {
 		panic(err)
 	}
-	w.launch(p, slices.Clone(sealed), 1)
+	w.launch(t, p, slices.Clone(sealed), 1)
 }
 
 // breakDown breaks something, by the seed's own weights.
@@ -176,14 +136,18 @@ func (w *world) breakDown() {
 		{r.failover, "redis failover", func() { w.failover(w.r.IntN(shardCount)) }},
 		{r.promote, "old master promoted", w.promoteOld},
 		{r.loss, "redis lost", w.loseRedis},
+		{r.loss, "half a call back", w.tear},
 		{r.rebalance, "rebalance", func() { w.rebalance(w.anyStage()) }},
 		{r.outage, "clickhouse flips", func() { w.storeDown = !w.storeDown }},
 		{r.rebalance / 3, "process crash", func() { w.restart(w.followers[w.r.IntN(len(w.followers))]) }},
+		{2, "build changed", func() { w.upgrade(w.followers[w.r.IntN(len(w.followers))]) }},
 		{3, "broker clock", func() { w.anyLog().skewMs = w.r.Int64N(20_000) - 10_000 }},
 		{2, "process clock", func() { w.skews[w.anyStage().name] = w.r.Int64N(20_000) - 10_000 }},
 		{4, "logs cut", w.cutLogs},
 		{1, "topic made anew", w.remake},
 		{1, "operator restarts", w.restartOperator},
+		{r.outage, "redis refuses writes", w.refuseWrites},
+		{r.outage, "shard halted by hand", w.haltByHand},
 		{r.gateway, "gateway flips", func() { w.gatewayDown = !w.gatewayDown }},
 		{r.sleep, "task sleeps", w.sleep},
 		{1, "time jumps", w.jump},
@@ -214,13 +178,26 @@ func (w *world) jump() {
 	w.nowMs += w.r.Int64N(3 * hourMs)
 }
 
-// sleep stops a task for a long time, in the middle of what it does.
+// sleep stops a task for a long time, in the middle of what it does, or a whole process, or all of a stage.
 func (w *world) sleep() {
 	t := w.tasks[w.r.IntN(len(w.tasks))]
-	if t.urgent {
-		return
+	same, longest := func(other *task) bool { return other == t }, 90*minuteMs
+	switch w.r.IntN(4) {
+	case 0:
+		if t.carrier != nil && w.happens("process stopped") {
+			same, longest = func(other *task) bool { return other.carrier == t.carrier }, 4*hourMs
+		}
+	case 1:
+		if t.stage != nil && w.happens("stage stopped") {
+			same, longest = func(other *task) bool { return other.stage == t.stage }, 4*hourMs
+		}
 	}
-	t.wakeMs = max(t.wakeMs, w.nowMs+w.r.Int64N(90*minuteMs))
+	untilMs := w.nowMs + w.r.Int64N(longest)
+	for _, other := range w.tasks {
+		if same(other) && !other.urgent {
+			other.wakeMs, other.watching = max(other.wakeMs, untilMs), nil
+		}
+	}
 }
 
 func (w *world) anyStage() *stage {
@@ -241,8 +218,41 @@ func (w *world) skewOf(t *task) int64 {
 	return w.skews[t.stage.name]
 }
 
-// keepOld remembers a master that is none any more.
+// haltByHand has an operator halt a shard, or resume one that is halted.
+func (w *world) haltByHand() {
+	n := w.masters[w.r.IntN(shardCount)]
+	if !n.now.initialized || n.refuses != "" {
+		return
+	}
+	next := *n.now
+	if next.halted = lua.ByHand + "to see what happens"; n.now.halted != "" {
+		next.halted = ""
+	}
+	n.set(&next)
+}
+
+// refuseWrites lets a master run out of memory for a while.
+func (w *world) refuseWrites() {
+	w.masters[w.r.IntN(shardCount)].refuses = "OOM command not allowed when used memory > 'maxmemory'"
+}
+
+// healRedis lets every shard take writes again.
+func (w *world) healRedis() {
+	for _, n := range w.masters {
+		n.refuses = ""
+		if n.now.halted != "" {
+			next := *n.now
+			next.halted = ""
+			n.set(&next)
+		}
+	}
+}
+
+// keepOld remembers a master that is none any more. Some notice, and take no more writes.
 func (w *world) keepOld(shard int) {
+	if w.r.IntN(3) == 0 {
+		w.masters[shard].refuses = "READONLY You can't write against a read only replica."
+	}
 	w.old[shard] = append(w.old[shard], w.masters[shard])
 	if len(w.old[shard]) > 4 {
 		w.old[shard] = w.old[shard][1:]
@@ -269,7 +279,31 @@ func (w *world) promoteOld() {
 	}
 	again := w.old[shard][w.r.IntN(len(w.old[shard]))]
 	w.keepOld(shard)
+	again.refuses = ""
 	w.masters[shard] = again
+}
+
+// tear brings half a call back that a server had dropped when its file was cut: some accounts are of another offset.
+func (w *world) tear() {
+	shard := w.r.IntN(shardCount)
+	n := w.masters[shard]
+	if !n.now.initialized || n.now.torn || len(n.past) == 0 {
+		return
+	}
+	other := n.past[w.r.IntN(len(n.past))].fold
+	if other == nil {
+		return
+	}
+	next := *n.now
+	next.torn, next.fold = !w.mutation.tornUnseen, clone(n.now.fold)
+	for id := range next.fold.Accounts {
+		if a := other.Accounts[id]; a != nil && w.r.IntN(2) == 0 {
+			copied := *a
+			copied.Tokens = slices.Clone(a.Tokens)
+			next.fold.Accounts[id] = &copied
+		}
+	}
+	n.set(&next)
 }
 
 // loseRedis empties a shard.

@@ -26,6 +26,8 @@ type oracle struct {
 	charges  map[string]int
 	intents  map[recharge.Intent]int64
 	credited map[uint32]int64
+	first    map[uint64]answer // of API entries by id: what became of the first
+	kept     [shardCount]keeping
 }
 
 // check asks the oracle about the whole run.
@@ -35,7 +37,7 @@ func (w *world) check() {
 	}
 	o := &oracle{w: w, book: newOracleBook(), places: map[place]*wanted{}, rows: map[place]map[int32]int{}, keys: map[uint64]string{},
 		hashes: map[string]uint64{}, due: map[string]bool{}, charges: map[string]int{}, intents: map[recharge.Intent]int64{},
-		credited: map[uint32]int64{}}
+		credited: map[uint32]int64{}, first: map[uint64]answer{}}
 	o.readBook()
 	o.readCarriers()
 	for shard := range int32(shardCount) {
@@ -45,6 +47,7 @@ func (w *world) check() {
 	o.checkPlaces()
 	o.checkCharges()
 	o.checkGateway()
+	o.checkAnswers()
 }
 
 // readBook reads the book's log, and what its records become.

@@ -71,6 +71,9 @@ func (g gateway) Charge(ctx context.Context, r recharge.Request) (c recharge.Cha
 		change(w, &r)
 	}
 	g.t.urgent = true // a request that is on its way is not held up for longer than a key lives
+	if r.Intent.Offset > w.postedTo(r.Intent.Shard) {
+		w.violate("I8", "account %d is charged for %v, of which no posting is in Kafka yet", r.Account, r.Intent)
+	}
 	f, err := g.t.enter(ctx, "charge", int64(r.Account), r.Intent.Offset)
 	g.t.urgent = false
 	if err == nil && w.faults && (w.gatewayDown || w.r.IntN(6) == 0) {

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
@@ -171,12 +172,17 @@ func (w *world) serve(t *task, f *stream.Fetched, p stream.Position) {
 		f.Open(p, nil)
 		f.Err = fmt.Errorf("cannot fetch %s[%d] from offset %d: %w", p.Topic, p.Partition, p.Offset, errDown)
 	case p.Offset < l.start || p.Offset > l.end:
+		w.count("position outside of " + p.Topic)
 		f.Open(p, nil)
 		f.Err = fmt.Errorf("cannot fetch %s[%d] from offset %d: %w", p.Topic, p.Partition, p.Offset, stream.ErrOffsetOutOfRange)
 	default:
 		data := l.from(p.Offset, most)
-		if n := len(data); n > 0 && w.faults && w.r.IntN(16) == 0 {
+		switch n := len(data); {
+		case n == 0 || !w.faults:
+		case w.r.IntN(16) == 0:
 			data = data[:w.r.IntN(n)] // cut short by the limits of the fetch
+		case w.rates.lost > 0 && w.r.IntN(200) == 0 && w.happens("corrupt batch"):
+			data = w.corrupt(data)
 		}
 		f.Open(p, data)
 		if t.served != nil {
@@ -184,6 +190,15 @@ func (w *world) serve(t *task, f *stream.Fetched, p stream.Position) {
 		}
 	}
 	f.HighWatermark, f.LastStable, f.LogStart = l.end, l.end, l.start
+}
+
+// corrupt flips a bit of the first batch of the data, in what its checksum covers.
+func (w *world) corrupt(data []byte) []byte {
+	const covered = 21 // from the attributes on
+	length := 12 + int(binary.BigEndian.Uint32(data[8:]))
+	damaged := slices.Clone(data)
+	damaged[covered+w.r.IntN(length-covered)] ^= 1 << w.r.IntN(8)
+	return damaged
 }
 
 // flight is a batch whose sender gave up, or died, while it was on its way.
@@ -277,7 +292,7 @@ func (wr *writer) sendOne(ctx context.Context, o *outlet) error {
 	f, err := t.enter(ctx, "produce "+o.result.Topic, int64(o.result.Partition), int64(o.result.Messages))
 	if err != nil {
 		if err == errLost && w.r.IntN(2) == 0 {
-			w.launch(l, o.sealed, o.result.Messages)
+			w.launch(t, l, o.sealed, o.result.Messages)
 		}
 		o.result.Err = fmt.Errorf("%w: %w", stream.ErrUnknownOutcome, err)
 		return o.result.Err
@@ -292,10 +307,13 @@ func (wr *writer) sendOne(ctx context.Context, o *outlet) error {
 }
 
 // launch sends a batch on a long way: it arrives minutes or hours later, whoever has gone on meanwhile.
-func (w *world) launch(l *partition, sealed []byte, messages int) {
+func (w *world) launch(t *task, l *partition, sealed []byte, messages int) {
 	due := w.nowMs + w.r.Int64N(10*minuteMs)
-	if w.r.IntN(4) == 0 {
+	if w.r.IntN(4) == 0 || w.raises && w.r.IntN(2) == 0 {
 		due += w.r.Int64N(4 * hourMs)
+	}
+	if t.calls && w.raises {
+		due = min(due, w.nowMs+keyMs)
 	}
 	if !w.happens("late produce") {
 		return
@@ -407,6 +425,7 @@ func (k kafka) Committed(ctx context.Context, group, name string, partitions []i
 
 // message is one message of a log, decoded once for all.
 type message struct {
+	key      []byte
 	value    []byte
 	appendMs int64
 }
@@ -428,7 +447,7 @@ func (p *partition) decode() {
 	var m stream.Message
 	f.Open(stream.Position{Topic: p.key.topic, Partition: p.key.partition, Offset: next}, p.from(next, len(p.batches)))
 	for f.Next(&m) {
-		p.messages = append(p.messages, message{m.Value, m.AppendTime})
+		p.messages = append(p.messages, message{m.Key, m.Value, m.AppendTime})
 	}
 	if f.Err != nil || int64(len(p.messages)) != p.end {
 		panic(fmt.Sprintf("the simulated log %v is damaged: %v", p.key, f.Err))

@@ -2,16 +2,12 @@ package simulation
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/tollgate/tollgate/balance/ledger"
 	"github.com/tollgate/tollgate/balance/posting"
 	"github.com/tollgate/tollgate/balance/recharge"
-	"github.com/tollgate/tollgate/rater"
-	"github.com/tollgate/tollgate/rater/book"
 	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/rater/money"
 )
@@ -23,10 +19,12 @@ const charged = int64(posting.Charged)
 // the loops themselves have no switches.
 var Mutants = map[string]Mutant{
 	"no-gap":             {"the script applies entries beyond a gap", mutation{noGap: true}},
+	"any-version":        {"a build applies entries of a fold version that it lacks", mutation{anyVersion: true}},
 	"no-journal":         {"the script forgets outcomes that are not in Kafka yet", mutation{noJournal: true}},
 	"trim-early":         {"the journal is trimmed to the watermark, whatever was shipped", mutation{trimEarly: true}},
 	"trim-lie":           {"the caller says shipped of what it only asks for", mutation{trimLie: true}},
 	"torn-script":        {"the script may stop halfway through its writes", mutation{torn: true}},
+	"torn-unseen":        {"half a call that came back with a restart of Redis is taken for a state", mutation{tornUnseen: true}},
 	"start-at-watermark": {"debit starts behind the watermark instead of the base", mutation{startAtWM: true}},
 	"no-probe":           {"debit never asks an idle shard where it stands", mutation{noProbe: true}},
 	"no-wipe":            {"a master from before the cut is not wiped", mutation{noWipe: true}},
@@ -39,6 +37,8 @@ var Mutants = map[string]Mutant{
 	"no-frontier":         {"rate does not wait for the book", mutation{books: impatientBooks}},
 	"no-clamp":            {"changes of the book may be back-dated", mutation{books: backdatedBooks}},
 	"newest-format":       {"records are decoded by the newest format", mutation{books: newestFormats}},
+	"format-by-config":    {"records are decoded by the format that the process was configured with", mutation{books: configuredFormats}},
+	"replay-directly":     {"replays are entries of their own, past the book", mutation{decide: replayDirectly}},
 	"newest-owner":        {"records are routed by the newest directory", mutation{books: newestOwners}},
 	"rate-commits-early":  {"rate commits what it has read before it is written", mutation{trackServed: true, send: commitEarly}},
 	"two-in-flight":       {"rate sends a block though the one before is not acknowledged", mutation{send: sendLater}},
@@ -50,6 +50,7 @@ var Mutants = map[string]Mutant{
 	"no-late":           {"records older than the window are charged", mutation{fold: foldWithoutLate}},
 	"ids-by-event-time": {"ids are remembered by event time", mutation{fold: foldIDsByEvent}},
 	"release-any-age":   {"a release counts however old its look-up is", mutation{fold: foldAnyRelease}},
+	"ids-by-ttl":        {"the server drops the older ids by its own clock", mutation{fold: foldIDsByTTL}},
 	"no-expired":        {"API entries never expire", mutation{fold: foldWithoutExpiry}},
 	"api-id-on-success": {"refused API entries leave no id", mutation{fold: foldRefusedForgotten}},
 	"no-floor":          {"a change of zone raises no floor", mutation{fold: foldWithoutFloor}},
@@ -64,6 +65,8 @@ var Mutants = map[string]Mutant{
 	"amount-recomputed": {"the amount is that of the settings of now", mutation{charge: recompute}},
 	"late-charge":       {"a charge is sent however old its look-up is", mutation{lateCharge: true}},
 	"no-reconciler":     {"nobody reads the gateway's report", mutation{noReconciler: true}},
+	"any-body":          {"a caller takes what is kept under the key for its own, whatever was asked for", mutation{anyBody: true}},
+	"answer-early":      {"a caller does not wait until the shard has applied its entry", mutation{answerEarly: true}},
 	"insert-unheard":    {"store takes rows for stored that may be lost", mutation{insertUnheard: true}},
 	"tell-unheard":      {"act takes events for told that are not acknowledged", mutation{send: tellUnheard}},
 	"blind-look-up":     {"ClickHouse does not find what was charged", mutation{blindLookUp: true}},
@@ -85,7 +88,7 @@ func (s *foldStep) fold(appendMs int64) []posting.Outcome {
 	if s.state.Check(s.block) != nil {
 		s.block.Prev = entry.None
 	}
-	return s.state.Fold(s.offset, appendMs, s.block, nil)
+	return s.by.Fold(s.state, s.offset, appendMs, s.block, nil)
 }
 
 func foldWithoutSource(_ *world, s foldStep) []byte {
@@ -125,6 +128,17 @@ func (s *foldStep) retime(which func(entry.Kind) bool) {
 	}
 }
 
+// forget takes one id out of a set.
+func forget(ids *ledger.IDs, id uint64) {
+	var kept ledger.IDs
+	for other := range ids.All() {
+		if other != id {
+			kept.Add(other)
+		}
+	}
+	*ids = kept
+}
+
 func foldIDsByEvent(_ *world, s foldStep) []byte {
 	outcomes := s.fold(s.appendMs)
 	for i, o := range outcomes {
@@ -132,12 +146,19 @@ func foldIDsByEvent(_ *world, s foldStep) []byte {
 		if o.Result != posting.Charged || ms >= s.state.GenerationStartMs {
 			continue
 		}
-		delete(s.state.Current, id)
+		forget(&s.state.Current, id)
 		if ms >= s.state.CoveredSinceMs {
-			s.state.Previous[id] = struct{}{}
+			s.state.Previous.Add(id)
 		}
 	}
 	return posting.AppendOutcomes(nil, outcomes)
+}
+
+func foldIDsByTTL(w *world, s foldStep) []byte {
+	if w.nowMs-s.state.GenerationStartMs >= s.state.Params[ledger.WindowMs] {
+		s.state.Previous = ledger.IDs{}
+	}
+	return posting.AppendOutcomes(nil, s.fold(s.appendMs))
 }
 
 func foldAnyRelease(_ *world, s foldStep) []byte {
@@ -159,7 +180,7 @@ func foldRefusedForgotten(_ *world, s foldStep) []byte {
 	outcomes := s.fold(s.appendMs)
 	for i, o := range outcomes {
 		if s.block.Kind[i].FromAPI() && o.Result == posting.Refused {
-			delete(s.state.Current, s.block.IDHash[i])
+			forget(&s.state.Current, s.block.IDHash[i])
 		}
 	}
 	return posting.AppendOutcomes(nil, outcomes)
@@ -300,125 +321,4 @@ func commitEarly(_ context.Context, wr *writer) (done bool, err error) {
 		}
 	}
 	return false, nil
-}
-
-// otherBook is a book that a mutant makes of the log.
-type otherBook struct {
-	f    *follower
-	make func(w *world, until int64) *book.Book
-	at   int64
-	made *book.Book
-}
-
-// Book gives the mutant's book of what the process has read.
-func (o *otherBook) Book() *book.Book {
-	until := o.f.f.Book().Offset()
-	if o.made == nil || o.at != until {
-		o.made, o.at = o.make(o.f.w, until), until
-	}
-	return o.made
-}
-
-// impatientBooks know the future: they say that they have read all that anybody may ask.
-func impatientBooks(f *follower) rater.Books {
-	return &otherBook{f: f, make: func(w *world, until int64) *book.Book {
-		b := book.NewBuilder()
-		w.eachChange(until, func(offset, ms int64, value []byte) { b.Apply(offset, ms, value) })
-		b.Apply(until, w.nowMs+10*365*dayMs, []byte(`{"v":1,"kind":"heartbeat"}`))
-		return b.Book()
-	}}
-}
-
-// backdatedBooks give every change its wish.
-func backdatedBooks(f *follower) rater.Books {
-	return &otherBook{f: f, make: func(w *world, until int64) *book.Book {
-		return w.rebuild(until, func(kind string, _ []byte) []byte { return nil })
-	}}
-}
-
-// newestFormats decode by the newest format, whenever the message came.
-func newestFormats(f *follower) rater.Books {
-	return &otherBook{f: f, make: func(w *world, until int64) *book.Book {
-		return w.rebuild(until, func(kind string, value []byte) []byte {
-			var r book.SetFormat
-			if kind != "format" || json.Unmarshal(value, &r) != nil {
-				return nil
-			}
-			r.From = time.Time{}
-			value, _ = book.Encode(&r)
-			return value
-		}, "format")
-	}}
-}
-
-// newestOwners route by the newest owner, whenever the record's event was.
-func newestOwners(f *follower) rater.Books {
-	return &otherBook{f: f, make: func(w *world, until int64) *book.Book {
-		return w.rebuild(until, func(kind string, value []byte) []byte {
-			var assign book.AssignNumber
-			var release book.ReleaseNumber
-			switch {
-			case kind == "assign" && json.Unmarshal(value, &assign) == nil:
-				assign.From = time.Time{}
-				value, _ = book.Encode(&assign)
-				return value
-			case kind == "release" && json.Unmarshal(value, &release) == nil:
-				release.From = time.Time{}
-				value, _ = book.Encode(&release)
-				return value
-			}
-			return nil
-		}, "assign", "release")
-	}}
-}
-
-func (w *world) eachChange(until int64, visit func(offset, ms int64, value []byte)) {
-	l := w.log("book", 0)
-	l.decode()
-	for offset := range until {
-		visit(offset, l.messages[offset].appendMs, l.messages[offset].value)
-	}
-}
-
-// rebuild makes a book in which the changes of the kinds named, all if none are, were made before the installation was
-// open: rewritten where rewrite gives something. Offsets are not those of the log.
-func (w *world) rebuild(until int64, rewrite func(kind string, value []byte) []byte, kinds ...string) *book.Book {
-	b := book.NewBuilder()
-	next := int64(0)
-	var frontier int64
-	apply := func(ms int64, value []byte) {
-		b.Apply(next, ms, value)
-		next++
-	}
-	kindOf := func(value []byte) string {
-		var h book.Header
-		_ = json.Unmarshal(value, &h)
-		return h.Kind
-	}
-	var open []byte
-	var after []func()
-	w.eachChange(until, func(_, ms int64, value []byte) {
-		frontier = max(frontier, ms)
-		kind := kindOf(value)
-		early := len(kinds) == 0 || slices.Contains(kinds, kind)
-		switch {
-		case kind == "open":
-			open = value
-		case open == nil || early:
-			if changed := rewrite(kind, value); changed != nil {
-				value = changed
-			}
-			apply(ms, value)
-		default:
-			after = append(after, func() { apply(ms, value) })
-		}
-	})
-	if open != nil {
-		apply(0, open)
-	}
-	for _, f := range after {
-		f()
-	}
-	apply(frontier, []byte(`{"v":1,"kind":"heartbeat"}`))
-	return b.Book()
 }

@@ -2,12 +2,14 @@ package simulation
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tollgate/tollgate/balance/audit"
 	"github.com/tollgate/tollgate/balance/ledger"
 	"github.com/tollgate/tollgate/balance/lua"
 	"github.com/tollgate/tollgate/balance/recharge"
 	"github.com/tollgate/tollgate/rater"
+	"github.com/tollgate/tollgate/rater/book"
 	"github.com/tollgate/tollgate/rater/entry"
 )
 
@@ -20,14 +22,15 @@ type Mutant struct {
 
 // mutation is how a mutant changes the fakes, or what lies between them and the loops. The zero mutation changes nothing.
 type mutation struct {
-	noGap, noJournal, trimEarly, trimLie, torn, startAtWM, noProbe, noWipe, noChain, earlyImage  bool
-	committedByName, trackServed, noLookUp, lateCharge, noReconciler, blindLookUp, insertUnheard bool
+	anyBody, answerEarly, tornUnseen, noGap, anyVersion, noJournal, trimEarly, trimLie, torn, startAtWM, noProbe, noWipe, noChain, earlyImage bool
+	committedByName, trackServed, noLookUp, lateCharge, noReconciler, blindLookUp, insertUnheard                                              bool
 
 	fold   func(*world, foldStep) []byte
 	write  func(t *task, topic string, value []byte) []byte
 	send   func(context.Context, *writer) (done bool, err error)
 	charge func(*world, *recharge.Request)
 	books  func(*follower) rater.Books
+	decide func(*operators, []book.Record) []book.Record
 }
 
 // foldStep is one block that a mutant folds.
@@ -36,6 +39,15 @@ type foldStep struct {
 	offset, appendMs, lastMs int64
 	block                    *entry.Block
 	shard                    int32
+	by                       build
+}
+
+// refuses gives what a script says that was to fold a block.
+func (m *mutation) refuses(err error) error {
+	if errors.Is(err, ledger.ErrVersion) && m.anyVersion || errors.Is(err, ledger.ErrMissing) && m.fold != nil {
+		return nil
+	}
+	return err
 }
 
 // shipped is the offset up to which a call trims the journal.

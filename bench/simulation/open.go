@@ -62,7 +62,7 @@ func (w *world) open() {
 	}
 	w.openBook()
 	for i := range 2 {
-		f := &follower{w: w, index: i}
+		f := &follower{w: w, index: i, build: olderBuild + build(w.r.IntN(2))}
 		w.followers = append(w.followers, f)
 		w.follow(f)
 	}
@@ -137,6 +137,8 @@ func (w *world) name(r book.Record) {
 	case *book.CloseDay:
 		r.ID = id
 	case *book.SetParam:
+		r.ID = id
+	case *book.RaiseFold:
 		r.ID = id
 	case *book.Replay:
 		r.ID = id

@@ -47,6 +47,9 @@ func (o *operators) Run(ctx context.Context) error {
 			continue
 		}
 		o.last = records
+		if decide := w.mutation.decide; decide != nil {
+			records = decide(o, records)
+		}
 		decisions, err := o.f.Decide(ctx, records...)
 		for i := range decisions {
 			w.noteText("the book decides %T: accepted %t %s", records[i], decisions[i].Accepted, decisions[i].Refusal)
@@ -72,7 +75,7 @@ func (w *world) wish() time.Time {
 // change draws a change of the book.
 func (w *world) change() (records []book.Record) {
 	number, account := numberText(w.r.IntN(numberCount)), 1+uint32(w.r.IntN(accountCount))
-	switch w.r.IntN(16) {
+	switch w.r.IntN(18) {
 	case 0, 1:
 		records = append(records, &book.AssignNumber{Number: number, Account: account, From: w.wish()})
 	case 2:
@@ -98,6 +101,10 @@ func (w *world) change() (records []book.Record) {
 		records = append(records, w.newParam())
 	case 13:
 		records = append(records, w.closing())
+	case 14:
+		if w.allNewer() || w.r.IntN(6) == 0 { // too early: the shards wait for builds that know the version
+			records = append(records, &book.RaiseFold{FoldVersion: int64(newerBuild)})
+		}
 	default:
 		records = w.replays()
 	}
@@ -121,7 +128,13 @@ func (w *world) newFormat() *book.SetFormat {
 }
 
 func (w *world) newParam() *book.SetParam {
-	switch w.r.IntN(6) {
+	if w.raises && w.r.IntN(2) == 0 {
+		least := []int64{hourMs, 4 * hourMs}[w.r.IntN(2)]
+		return &book.SetParam{Param: "window-ms", Value: least + w.r.Int64N(least)}
+	}
+	switch w.r.IntN(7) {
+	case 5:
+		return &book.SetParam{Param: "give-up-after", Value: 1 + w.r.Int64N(5)}
 	case 0:
 		return &book.SetParam{Param: "attempts", Value: 1 + w.r.Int64N(4)}
 	case 1:
@@ -129,7 +142,7 @@ func (w *world) newParam() *book.SetParam {
 	case 2:
 		return &book.SetParam{Param: "results-kept", Value: 1 + w.r.Int64N(8)}
 	case 3:
-		return &book.SetParam{Param: "window-ms", Value: hourMs + w.r.Int64N(2*hourMs)}
+		return &book.SetParam{Param: "window-ms", Value: hourMs + w.r.Int64N(hourMs)}
 	}
 	return &book.SetParam{Param: "grace-ms", Value: w.r.Int64N(30 * minuteMs)}
 }

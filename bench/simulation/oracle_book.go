@@ -37,7 +37,7 @@ type change struct {
 	Kind, ID, Currency, Plan, Zone, Threshold, RechargeTo, Balance, Number, Tariff, Revision, Topic, Format, DefaultCountry, Source, Day, Param string
 	Account, Chunk, Chunks, Piece                                                                                                               uint32
 	Shards                                                                                                                                      int32
-	Value                                                                                                                                       int64
+	Value, FoldVersion                                                                                                                          int64
 	From                                                                                                                                        *time.Time
 	Rows                                                                                                                                        json.RawMessage
 	Raw                                                                                                                                         []byte
@@ -78,6 +78,7 @@ type oracleBook struct {
 	zones    map[string]uint32
 	closed   map[string]int32
 	replayed map[string]bool
+	fold     int64
 	entries  map[int64]*wanted // what records of the book become, by offset
 	later    []func()          // what is to be found out when all is read
 }
@@ -102,7 +103,7 @@ func newOracleBook() *oracleBook {
 		frontier: beginning, ids: map[string]bool{}, accounts: map[uint32]*oracleAccount{}, owners: map[string]history[uint32]{},
 		plans: map[string]string{}, tariffs: map[string]history[revision]{}, pending: map[string]map[uint32][]deckRow{},
 		used: map[string]bool{}, formats: map[string]history[format]{}, zones: map[string]uint32{"UTC": 0},
-		closed: map[string]int32{}, replayed: map[string]bool{}, entries: map[int64]*wanted{},
+		closed: map[string]int32{}, replayed: map[string]bool{}, fold: 1, entries: map[int64]*wanted{},
 	}
 }
 
@@ -183,6 +184,11 @@ func (b *oracleBook) decide(c *change) *wanted {
 		return b.close(c)
 	case "param":
 		return &wanted{kind: 7, shard: -1, args: [3]int64{params[c.Param], c.Value}}
+	case "fold-version":
+		if c.FoldVersion > b.fold {
+			b.fold = c.FoldVersion
+			return &wanted{kind: 8, shard: -1, args: [3]int64{c.FoldVersion}}
+		}
 	case "replay":
 		return b.replay(c)
 	default:

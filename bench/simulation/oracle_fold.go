@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -41,14 +42,20 @@ type oracleShard struct {
 	applied  map[uint64]bool // ids ever applied
 	told     map[string]bool // ids of events and dead letters that must be there
 	grew     bool            // the window has grown: what is late is less certain
+	version  int64           // of the fold
+	room     int64           // the least number of outcomes that it kept for callers
 }
 
 const noDay = -1 << 31
 
+// unapplied are the results whose outcomes have no flags from version 2 of the fold on.
+var unapplied = []posting.Result{posting.Repeated, posting.Duplicate, posting.Rejected, posting.Late, posting.Expired}
+
 func newOracleShard(o *oracle, shard int32) *oracleShard {
+	o.kept[shard].expired = map[int64]bool{}
 	return &oracleShard{o: o, shard: shard, accounts: map[uint32]*ledgerAccount{}, closed: map[int64]int32{},
 		params: [6]int64{72 * hourMs, 10 * minuteMs, 24 * hourMs, 3, 5, 1000}, seen: map[place]bool{},
-		top: map[entry.Source]entry.Position{}, applied: map[uint64]bool{}, told: map[string]bool{}}
+		top: map[entry.Source]entry.Position{}, applied: map[uint64]bool{}, told: map[string]bool{}, room: 1000}
 }
 
 // run folds all entries, and compares every outcome, every row, the state in Redis and the events.
@@ -80,6 +87,7 @@ func (s *oracleShard) run() {
 			s.o.compareRow(s.shard, offset, ix, &block.Outcomes[ix])
 		}
 	}
+	s.o.kept[s.shard].room = s.room
 	s.compareRedis()
 	s.compareEvents()
 }
@@ -87,7 +95,7 @@ func (s *oracleShard) run() {
 // entry folds one entry, and compares what became of it.
 func (s *oracleShard) entry(offset int64, ix int, source entry.Source, e *entry.Entry, got *posting.Outcome) {
 	w := s.o.w
-	results := s.judge(source, e)
+	results := s.judge(source, e, got.Result)
 	if !slices.Contains(results, got.Result) {
 		w.violate("outcome", "entry %d.%d of shard %d (%s, account %d, %s) is %s, the oracle says %v", offset, ix, s.shard, e.Kind, e.Account, s.o.keys[e.IDHash], got.Result, results)
 		return
@@ -95,7 +103,7 @@ func (s *oracleShard) entry(offset int64, ix int, source entry.Source, e *entry.
 	w.count(fmt.Sprintf("%s %s", e.Kind, got.Result))
 	if got.Result == posting.Charged {
 		s.applied[e.IDHash] = true
-		s.o.charges[s.o.keys[e.IDHash]]++
+		s.o.charges[cmp.Or(s.o.keys[e.IDHash], fmt.Sprintf("of id %x", e.IDHash))]++
 	}
 	want := posting.Outcome{Result: got.Result, StatementDay: int32(floorDiv(s.now, dayMs))}
 	a := s.accounts[e.Account]
@@ -113,13 +121,31 @@ func (s *oracleShard) entry(offset int64, ix int, source entry.Source, e *entry.
 			w.violate("I11", "entry %d.%d of shard %d is on the statement of day %d, which is closed", offset, ix, s.shard, got.StatementDay)
 		}
 	}
-	if want.Flags == 0 {
+	if want.Flags == 0 && !(s.version > 1 && slices.Contains(unapplied, got.Result)) {
 		want.Flags = a.level()
 	}
 	want.BalanceUnits = amount(a.balance)
+	if e.Kind.FromAPI() {
+		s.keep(offset, e, want)
+	}
 	s.tell(fmt.Sprintf("%s/%d/%d/%d", installation, s.shard, offset, ix), want)
 	if *got != want {
 		w.violate("outcome", "entry %d.%d of shard %d (%s, account %d): %+v, the oracle says %+v", offset, ix, s.shard, e.Kind, e.Account, *got, want)
+	}
+}
+
+// keep notes what callers may be told of an API entry.
+func (s *oracleShard) keep(offset int64, e *entry.Entry, o posting.Outcome) {
+	k := &s.o.kept[s.shard]
+	switch o.Result {
+	case posting.Duplicate:
+	case posting.Expired:
+		k.expired[offset] = true
+	default:
+		k.outcomes++
+		if _, again := s.o.first[e.IDHash]; !again {
+			s.o.first[e.IDHash] = answer{body: e.Args[entry.ArgBody], outcome: o}
+		}
 	}
 }
 
@@ -139,11 +165,11 @@ func (s *oracleShard) tell(id string, o posting.Outcome) {
 
 // passive tells whether an outcome is of an entry that touches no account.
 func passive(e *entry.Entry, result posting.Result) bool {
-	return e.Kind == entry.Close || e.Kind == entry.Param || result == posting.Refused && e.Kind == entry.Usage
+	return e.Kind == entry.Close || e.Kind == entry.Param || e.Kind == entry.FoldVersion || result == posting.Refused && e.Kind == entry.Usage
 }
 
 // judge gives the results that an entry may have, and takes notice of its id.
-func (s *oracleShard) judge(source entry.Source, e *entry.Entry) []posting.Result {
+func (s *oracleShard) judge(source entry.Source, e *entry.Entry, got posting.Result) []posting.Result {
 	if source != (entry.Source{}) {
 		at := place{source, e.Position}
 		s.o.compareEntry(s.shard, at, e)
@@ -170,13 +196,15 @@ func (s *oracleShard) judge(source entry.Source, e *entry.Entry) []posting.Resul
 		return s.judgeUsage(e, known, s.now-window+120_000)
 	case e.Kind == entry.Release && e.Args[entry.ArgSeenMs] < half:
 		return []posting.Result{posting.Late}
+	case e.Kind == entry.Release && s.grew && got == posting.Late: // ids of its time are forgotten
+		return []posting.Result{posting.Late}
 	case e.Kind == entry.Release && known:
 		return []posting.Result{posting.Duplicate}
 	case e.Kind == entry.Release:
 		return []posting.Result{posting.Charged}
 	case e.Kind.FromAPI() && known:
 		return []posting.Result{posting.Duplicate, posting.Expired}
-	case e.Kind.FromAPI() && e.EventMs < half:
+	case e.Kind.FromAPI() && (e.EventMs < half || s.grew && got == posting.Expired):
 		return []posting.Result{posting.Expired}
 	case e.Kind.FromAPI():
 		s.applied[e.IDHash] = true
@@ -229,6 +257,10 @@ func (s *oracleShard) verdict(e *entry.Entry) posting.Result {
 		param, value := e.Args[0], e.Args[1]
 		s.grew = s.grew || param == 0 && value > s.params[0]
 		s.params[param] = value
+		s.room = min(s.room, s.params[5])
+	}
+	if e.Kind == entry.FoldVersion {
+		s.version = max(s.version, e.Args[0])
 	}
 	if e.Kind == entry.Close {
 		if day, any := s.closed[e.Args[0]]; !any || int32(e.Args[1]) > day {

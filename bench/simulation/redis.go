@@ -1,8 +1,8 @@
 package simulation
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,13 +16,16 @@ import (
 // node is a Redis server that is, or was, the master of one shard. Its states never change; a failover to a replica
 // that lags goes back to an earlier one.
 type node struct {
-	now  *redisState
-	past []*redisState // oldest first
+	now     *redisState
+	past    []*redisState // oldest first
+	refuses string        // why it takes no writes; "" if it does
 }
 
 // redisState is all that a server holds of a shard.
 type redisState struct {
 	initialized bool
+	torn        bool   // half a call came back with a restart: it is no state of any offset
+	halted      string // why it was halted by hand; "" if it was not
 	topicID     [16]byte
 	wm, base    int64
 	fold        *ledger.Shard
@@ -50,6 +53,7 @@ func (n *node) set(s *redisState) {
 // folded is the state of the fold at an offset of a shard's log, and what became of the entries there.
 type folded struct {
 	state    *ledger.Shard
+	block    *entry.Block
 	outcomes []byte
 }
 
@@ -63,16 +67,13 @@ func (w *world) truth(shard int32, offset int64) folded {
 	for int64(len(w.folds[shard])) <= offset+1 {
 		next := int64(len(w.folds[shard])) - 1
 		value, appendMs := l.message(next)
-		var b entry.Block
-		if err := b.Decode(value); err != nil {
-			panic(err)
-		}
+		b := decoded(value)
 		state := clone(w.folds[shard][next].state)
-		if err := state.Check(&b); err != nil {
+		if err := newerBuild.Check(state, b); err != nil {
 			w.violate("I4", "entry %d of shard %d: %v", next, shard, err)
 		}
-		outcomes := state.Fold(next, appendMs, &b, nil)
-		w.folds[shard] = append(w.folds[shard], folded{state, posting.AppendOutcomes(nil, outcomes)})
+		outcomes := newerBuild.Fold(state, next, appendMs, b, nil)
+		w.folds[shard] = append(w.folds[shard], folded{state, b, posting.AppendOutcomes(nil, outcomes)})
 	}
 	return w.folds[shard][offset+1]
 }
@@ -80,7 +81,7 @@ func (w *world) truth(shard int32, offset int64) folded {
 // clone copies a state.
 func clone(s *ledger.Shard) *ledger.Shard {
 	c := *s
-	c.Current, c.Previous = maps.Clone(s.Current), maps.Clone(s.Previous)
+	c.Current, c.Previous = s.Current.Clone(), s.Previous.Clone()
 	c.Sources, c.Closed, c.Results = maps.Clone(s.Sources), maps.Clone(s.Closed), maps.Clone(s.Results)
 	c.ResultOrder = slices.Clone(s.ResultOrder)
 	c.Accounts = make(map[uint32]*ledger.Account, len(s.Accounts))
@@ -118,7 +119,11 @@ func (r redis) Apply(ctx context.Context, calls []*lua.Call) error {
 		if n != r.t.w.masters[c.Shard] {
 			r.t.w.count("script on an old master")
 		}
-		torn := r.t.w.script(n, c)
+		if n.refuses != "" { // the script stops at its first write
+			r.t.w.count("write refused")
+			return errors.New(n.refuses)
+		}
+		torn := r.t.w.script(n, c, r.t.build)
 		if err := r.t.leave(f, nil); err != nil {
 			return err
 		}
@@ -129,16 +134,19 @@ func (r redis) Apply(ctx context.Context, calls []*lua.Call) error {
 	return nil
 }
 
-// script is protocol rule 5, as apply.lua does it.
-func (w *world) script(n *node, c *lua.Call) (torn bool) {
+// script is protocol rule 5, as apply.lua does it in a build.
+func (w *world) script(n *node, c *lua.Call, by build) (torn bool) {
 	s, reply := n.now, &c.Reply
 	*reply = lua.Reply{Outcomes: reply.Outcomes[:0]}
 	switch {
-	case !s.initialized:
+	case !s.initialized, s.torn:
 		reply.Status = lua.Uninit
 		return false
 	case s.topicID != c.TopicID:
 		reply.Status, reply.Detail = lua.Halt, "the shard belongs to another topic"
+		return false
+	case s.halted != "":
+		reply.Status, reply.Detail = lua.Halt, s.halted
 		return false
 	case c.From > s.wm+1 && !w.mutation.noGap:
 		reply.Status, reply.WM = lua.Gap, s.wm
@@ -147,6 +155,10 @@ func (w *world) script(n *node, c *lua.Call) (torn bool) {
 	case c.From <= s.base && !w.mutation.noJournal:
 		reply.Status, reply.Base = lua.Trimmed, s.base
 		w.count("TRIMMED")
+		return false
+	case build(s.fold.Version) > by && !w.mutation.anyVersion:
+		reply.Status, reply.Detail = lua.Version, fmt.Sprintf("the shard is at fold version %d", s.fold.Version)
+		w.count("VERSION")
 		return false
 	}
 	next := *s
@@ -161,12 +173,21 @@ func (w *world) script(n *node, c *lua.Call) (torn bool) {
 	}
 	for _, k := range s.journal {
 		if k.offset >= c.From && k.offset <= c.To && !w.mutation.noJournal {
-			reply.Outcomes = append(reply.Outcomes, answer(k))
+			reply.Outcomes = append(reply.Outcomes, k.reply())
 		}
 	}
-	if torn = w.foldCall(&next, c, reply); torn {
+	torn, refusal := w.foldCall(&next, c, reply, by)
+	switch {
+	case torn:
 		n.set(&next)
 		return true
+	case errors.Is(refusal, ledger.ErrVersion):
+		*reply = lua.Reply{Outcomes: reply.Outcomes[:0], Status: lua.Version, Detail: refusal.Error()}
+		w.count("VERSION")
+		return false
+	case refusal != nil:
+		*reply = lua.Reply{Outcomes: reply.Outcomes[:0], Status: lua.Halt, Detail: refusal.Error()}
+		return false
 	}
 	reply.Status, reply.WM, reply.Base = lua.OK, next.wm, next.base
 	n.set(&next)
@@ -174,13 +195,13 @@ func (w *world) script(n *node, c *lua.Call) (torn bool) {
 	return false
 }
 
-func answer(k kept) lua.BlockOutcomes {
+func (k kept) reply() lua.BlockOutcomes {
 	return lua.BlockOutcomes{Offset: k.offset, Count: k.count, Bytes: k.outcomes}
 }
 
 // foldCall folds the blocks of a call that are new. Where the state is the fold of the log and the blocks are those of
-// the log, the result is known already.
-func (w *world) foldCall(next *redisState, c *lua.Call, reply *lua.Reply) (torn bool) {
+// the log, the result is known already. A refusal means that nothing may be written.
+func (w *world) foldCall(next *redisState, c *lua.Call, reply *lua.Reply, by build) (torn bool, refusal error) {
 	l := w.log("entries", c.Shard)
 	lastMs := int64(0)
 	if len(c.Blocks) > 0 {
@@ -191,41 +212,59 @@ func (w *world) foldCall(next *redisState, c *lua.Call, reply *lua.Reply) (torn 
 		if b.Offset <= next.wm {
 			continue
 		}
-		if value, appendMs := l.message(b.Offset); appendMs != b.AppendMs || !bytes.Equal(b.Entries.AppendTo(w.scratch[:0]), value) {
+		after := w.truth(c.Shard, b.Offset)
+		if _, appendMs := l.message(b.Offset); appendMs != b.AppendMs || !sameFacts(b.Entries, after.block) {
 			w.violate("I1", "the call for entry %d of shard %d holds other entries than the log", b.Offset, c.Shard)
 		}
-		var k kept
-		if before := w.truth(c.Shard, b.Offset-1); next.fold == before.state && w.mutation.fold == nil {
-			after := w.truth(c.Shard, b.Offset)
-			next.fold, k = after.state, kept{b.Offset, b.Entries.Len(), after.outcomes}
+		if err := w.mutation.refuses(by.Check(next.fold, b.Entries)); err != nil {
+			return false, err
+		}
+		k := kept{b.Offset, b.Entries.Len(), nil}
+		if w.mutation.fold == nil && next.fold == w.truth(c.Shard, b.Offset-1).state && build(after.state.Version) <= by {
+			next.fold, k.outcomes = after.state, after.outcomes
 		} else {
-			k = kept{b.Offset, b.Entries.Len(), w.foldBlock(next, b, c.Shard, lastMs)}
+			k.outcomes = w.foldBlock(next, b, c.Shard, lastMs, by)
 		}
 		if w.mutation.torn && w.faults && i == len(c.Blocks)-1 && w.r.IntN(30) == 0 {
-			return true // accounts are written, the watermark is not
+			return true, nil // accounts are written, the watermark is not
 		}
 		next.journal = append(next.journal[:len(next.journal):len(next.journal)], k)
 		next.wm = b.Offset
-		reply.Outcomes = append(reply.Outcomes, answer(k))
+		reply.Outcomes = append(reply.Outcomes, k.reply())
 	}
 	next.wm = max(next.wm, c.To)
-	return false
+	return false, nil
 }
 
 // foldBlock folds a block into a state that is not that of the log, as mutants make them.
-func (w *world) foldBlock(next *redisState, b *lua.BlockRef, shard int32, lastMs int64) []byte {
-	state, block := clone(next.fold), b.Entries
-	if w.mutation.fold != nil {
-		var copied entry.Block
-		if err := copied.Decode(block.AppendTo(nil)); err != nil {
-			panic(err)
-		}
-		block = &copied
-		next.fold = state
-		return w.mutation.fold(w, foldStep{state, b.Offset, b.AppendMs, lastMs, block, shard})
-	}
+func (w *world) foldBlock(next *redisState, b *lua.BlockRef, shard int32, lastMs int64, by build) []byte {
+	state := clone(next.fold)
 	next.fold = state
-	return posting.AppendOutcomes(nil, state.Fold(b.Offset, b.AppendMs, block, nil))
+	if w.mutation.fold != nil {
+		value, _ := w.log("entries", shard).message(b.Offset)
+		return w.mutation.fold(w, foldStep{state, b.Offset, b.AppendMs, lastMs, decoded(value), shard, by})
+	}
+	return posting.AppendOutcomes(nil, by.Fold(state, b.Offset, b.AppendMs, b.Entries, nil))
+}
+
+// decoded gives the block that a message of entries is.
+func decoded(value []byte) *entry.Block {
+	var b entry.Block
+	if err := b.Decode(value); err != nil {
+		panic(err)
+	}
+	return &b
+}
+
+// sameFacts tells whether two blocks are alike in all that the fold looks at.
+func sameFacts(a, b *entry.Block) bool {
+	same := a.Source == b.Source && a.Prev == b.Prev && a.Len() == b.Len() && slices.Equal(a.Kind, b.Kind) && slices.Equal(a.Account, b.Account) &&
+		slices.Equal(a.AmountUnits, b.AmountUnits) && slices.Equal(a.Offset, b.Offset) && slices.Equal(a.Ix, b.Ix) &&
+		slices.Equal(a.EventMs, b.EventMs) && slices.Equal(a.LocalDay, b.LocalDay) && slices.Equal(a.IDHash, b.IDHash)
+	for i := 0; same && i < a.Len(); i++ {
+		same = a.Args(i) == b.Args(i)
+	}
+	return same
 }
 
 // checkState holds a server's state against the fold of the log: I1, and the second half of I2. Mutants of the fold are left
@@ -259,8 +298,11 @@ func (r redis) Heads(ctx context.Context, shards []int32, heads []lua.Head) erro
 	return r.t.call(ctx, "heads", int64(len(shards)), 0, func() error {
 		for i, shard := range shards {
 			s := r.of(shard).now
-			if heads[i] = (lua.Head{}); s.initialized {
-				heads[i] = lua.Head{Initialized: true, Installation: installation, TopicID: s.topicID, WM: s.wm, Base: s.base, Version: s.fold.Version}
+			switch heads[i] = (lua.Head{}); {
+			case s.torn:
+				heads[i] = lua.Head{Torn: true, WM: s.wm, Base: s.base}
+			case s.initialized:
+				heads[i] = lua.Head{Initialized: true, Installation: installation, TopicID: s.topicID, WM: s.wm, Base: s.base, Version: s.fold.Version, Halted: s.halted}
 			}
 			if r.t.w.mutation.startAtWM && s.initialized {
 				heads[i].Base = s.wm
@@ -287,6 +329,9 @@ func (r redis) Load(ctx context.Context, shard int32, topicID [16]byte, image *l
 		}
 		err := r.t.call(ctx, "load chunk", int64(shard), int64(chunk), func() error {
 			n := r.of(shard)
+			if n.refuses != "" {
+				return errors.New(n.refuses)
+			}
 			if n.now.initialized {
 				return fmt.Errorf("cannot load shard %d: %w", shard, lua.ErrInitialized)
 			}
@@ -311,6 +356,9 @@ func (r redis) Load(ctx context.Context, shard int32, topicID [16]byte, image *l
 }
 
 func (w *world) flip(n *node, shard int32, nonce, chunks int, topicID [16]byte, state *ledger.Shard) error {
+	if n.refuses != "" {
+		return errors.New(n.refuses)
+	}
 	if n.now.initialized {
 		return fmt.Errorf("cannot load shard %d: %w", shard, lua.ErrInitialized)
 	}
@@ -328,11 +376,27 @@ func (w *world) flip(n *node, shard int32, nonce, chunks int, topicID [16]byte, 
 	return nil
 }
 
+// Result reads, at once, where a shard stands and what it keeps of an API entry.
+func (r redis) Result(ctx context.Context, shard int32, id uint64) (wm int64, kept ledger.APIResult, found bool, err error) {
+	err = r.t.call(ctx, "result", int64(shard), int64(id>>32), func() error {
+		s := r.of(shard).now
+		if !s.initialized {
+			return lua.ErrUninitialized
+		}
+		wm = s.wm
+		kept, found = s.fold.Results[id]
+		return nil
+	})
+	return wm, kept, found, err
+}
+
 // Wipe empties a shard whose watermark is still wm.
 func (r redis) Wipe(ctx context.Context, shard int32, wm int64) error {
 	return r.t.call(ctx, "wipe", int64(shard), wm, func() error {
 		n := r.of(shard)
 		switch {
+		case n.refuses != "":
+			return errors.New(n.refuses)
 		case !n.now.initialized || r.t.w.mutation.noWipe:
 			return nil
 		case n.now.wm != wm:

@@ -3,6 +3,7 @@ package simulation
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/tollgate/tollgate/balance/ledger"
 	"github.com/tollgate/tollgate/balance/posting"
@@ -45,55 +46,6 @@ func (w *world) postedTo(shard int32) int64 {
 	return p.last
 }
 
-// cutLogs lets retention take what is older than the second newest image and was read by all.
-func (w *world) cutLogs() {
-	for shard := range int32(shardCount) {
-		image := w.secondImage(shard)
-		next := w.log("postings", shard).end
-		for _, group := range []string{"store", "late", "act"} {
-			cursor := w.cursor(group, shard)
-			image, next = min(image, cursor.Last), min(next, cursor.Next)
-		}
-		if image < 0 {
-			continue
-		}
-		w.count("log cut")
-		w.log("entries", shard).cut(image + 1)
-		postings := w.log("postings", shard)
-		postings.decode()
-		start := postings.start
-		for ; start < next; start++ {
-			if offset, _ := posting.EntryOffset(postings.messages[start].value); offset > image {
-				break
-			}
-		}
-		postings.cut(start)
-	}
-	for _, name := range w.carrierTopics() {
-		t := w.topics[name]
-		for _, p := range t.partitions {
-			p.cut(w.rated[sourceKey{t.id, p.key.partition}])
-		}
-	}
-}
-
-// secondImage gives the offset of the second newest whole image of a shard, -1 if there are less than two.
-func (w *world) secondImage(shard int32) int64 {
-	l := w.log("snapshots", shard)
-	l.decode()
-	var a ledger.Assembler
-	newest, second := int64(-1), int64(-1)
-	for _, m := range l.messages {
-		if a.Add(m.value) != nil || a.Newest() == nil {
-			continue
-		}
-		if n := a.Newest().State.WM; n > newest {
-			newest, second = n, newest
-		}
-	}
-	return second
-}
-
 // cursor is how far a group has come with a shard's postings.
 func (w *world) cursor(group string, shard int32) posting.Cursor {
 	o, known := w.commits[commitKey{group, logKey{"postings", shard}}]
@@ -117,6 +69,9 @@ type sourceKey struct {
 func (w *world) unsettled() string {
 	if len(w.flights)+len(w.requests) > 0 {
 		return "something under way"
+	}
+	if i := slices.IndexFunc(w.tasks, func(t *task) bool { return t.calls }); i >= 0 {
+		return w.tasks[i].name + " without an answer"
 	}
 	for _, name := range w.carrierTopics() {
 		t := w.topics[name]

@@ -5,8 +5,8 @@ import "slices"
 // Kinds are the kinds of faults and doings that Options.Without can leave out.
 var Kinds = []string{
 	"crash", "call lost", "reply lost", "late produce", "zombie", "partition without leader", "redis failover", "failover while loading", "old master promoted",
-	"redis lost", "rebalance", "clickhouse flips", "gateway flips", "process crash", "broker clock", "process clock", "logs cut",
-	"topic made anew", "operator restarts", "task sleeps", "time jumps", "carrier's copy", "api", "change",
+	"redis lost", "half a call back", "rebalance", "clickhouse flips", "gateway flips", "process crash", "build changed", "broker clock", "process clock", "logs cut",
+	"topic made anew", "redis refuses writes", "shard halted by hand", "corrupt batch", "operator restarts", "task sleeps", "process stopped", "stage stopped", "time jumps", "carrier's copy", "api", "change",
 }
 
 // Shrink finds options under which the seed still violates the same invariant, with fewer kinds of faults and fewer

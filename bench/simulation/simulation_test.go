@@ -3,6 +3,7 @@ package simulation
 import (
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -17,7 +18,8 @@ import (
 
 // TestMain collects garbage less often: worlds are small and short-lived.
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(384 << 20)
 	os.Exit(m.Run())
 }
 
@@ -60,9 +62,17 @@ func runSeeds(from, count uint64, o Options, each func(seed uint64, r Result) (m
 	group.Wait()
 }
 
-// TestSeeds runs SIM_SEEDS seeds from SIM_FROM on and reports what they met.
+// TestSeeds runs seeds from SIM_FROM on and reports what they met: SIM_SEEDS of them, or as many as SIM_MINUTES allow, or
+// else a few.
 func TestSeeds(t *testing.T) {
-	seeds, from := number("SIM_SEEDS", 1500), number("SIM_FROM", 1)
+	from, until := number("SIM_FROM", 1), time.Now().Add(100*365*24*time.Hour)
+	seeds := number("SIM_SEEDS", 200)
+	if minutes := number("SIM_MINUTES", 0); os.Getenv("SIM_SEEDS") == "" && minutes > 0 {
+		seeds, until = math.MaxInt64, time.Now().Add(time.Duration(minutes)*time.Minute)
+	}
+	if end, ends := t.Deadline(); ends && end.Add(-time.Minute).Before(until) {
+		until = end.Add(-time.Minute)
+	}
 	if testing.Short() {
 		seeds = min(seeds, 40)
 	}
@@ -78,11 +88,11 @@ func TestSeeds(t *testing.T) {
 			report(t, seed, r)
 			failed++
 		}
-		return failed < 10
+		return failed < 10 && time.Now().Before(until)
 	})
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds (%d to %d), %d violating, in %.1f s: %.1f seeds/s; %d steps, %d messages, %d records, %d blocks of entries",
-		ran, from, from+seeds-1, failed, took, float64(ran)/took, steps, messages, records, entries)
+		ran, from, from+uint64(ran)-1, failed, took, float64(ran)/took, steps, messages, records, entries)
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		t.Logf("%9d %s", counts[kind], kind)
 	}
@@ -133,43 +143,6 @@ func TestSameSeedSameTrace(t *testing.T) {
 			hashes[seed] = r.Hash
 			return true
 		})
-	}
-}
-
-// TestMutants runs the mutants that SIM_MUTANT names, or all of them for "all", until each is killed a few times, and for
-// at most SIM_SEEDS seeds: some invariant must notice.
-func TestMutants(t *testing.T) {
-	names := strings.Split(os.Getenv("SIM_MUTANT"), ",")
-	switch names[0] {
-	case "":
-		t.Skip(`SIM_MUTANT names no mutants: use "all", or some of them parted by commas`)
-	case "all":
-		names = slices.Sorted(maps.Keys(Mutants))
-	}
-	const enough = 5
-	for _, name := range names {
-		if Mutants[name].What == "" {
-			t.Fatalf("there is no mutant %q", name)
-		}
-		killed, ran, by := 0, 0, map[string]int{}
-		runSeeds(1, number("SIM_SEEDS", 600), Options{Mutant: name}, func(seed uint64, r Result) bool {
-			ran++
-			if len(r.Violations) > 0 {
-				killed++
-			}
-			for _, v := range r.Violations {
-				by[v.Invariant]++
-			}
-			return killed < enough
-		})
-		var list []string
-		for _, invariant := range slices.Sorted(maps.Keys(by)) {
-			list = append(list, fmt.Sprintf("%s (%d)", invariant, by[invariant]))
-		}
-		t.Logf("%-20s killed in %d of %3d seeds by %s", name, killed, ran, strings.Join(list, ", "))
-		if killed == 0 || by["panic"] > 0 {
-			t.Errorf("%s is not killed by an invariant: %s", name, Mutants[name].What)
-		}
 	}
 }
 

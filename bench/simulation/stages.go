@@ -43,7 +43,7 @@ type stage struct {
 	topics     []string
 	generation int32
 	members    []*task
-	doubled    bool  // while faults last, two members have all partitions: nobody is promised to be alone
+	doubled    bool  // of members that begin while faults last, two have all partitions: nobody is promised to be alone
 	dueMs      int64 // when the group is shared out anew, because a member has gone; 0 if it is not
 	loop       func(t *task) runner
 }
@@ -55,8 +55,11 @@ type runner interface{ Run(context.Context) error }
 type follower struct {
 	w     *world
 	index int
+	build build
 	t     *task
 	f     *book.Follower
+
+	startedAt int64 // where the book ended when it was started
 }
 
 // Book gives the newest book that the process has read.
@@ -81,13 +84,14 @@ func (f *follower) Day(account uint32, ms int64) int32 {
 
 // follow starts a process's follower.
 func (w *world) follow(f *follower) {
+	f.startedAt = w.log("book", 0).end
 	f.t = &task{name: fmt.Sprintf("book.%d", f.index), carrier: f}
 	t := f.t
 	t.w = w
 	cfg := book.DefaultFollowConfig()
-	cfg.MaxWait, cfg.HeartbeatEvery = 20*time.Second, w.heartbeat()
+	cfg.MaxWait, cfg.HeartbeatEvery = time.Minute, w.heartbeat()
 	cfg.RetryMin, cfg.RetryMax = 200*time.Millisecond, 20*time.Second
-	cfg.ImagesTopic, cfg.ImageRecords = "book-images", int64(60+w.r.IntN(400))
+	cfg.ImagesTopic, cfg.ImageRecords = "book-images", int64(30+w.r.IntN(200))
 	f.f = book.NewFollower(book.FollowDeps{
 		Reader: &reader{t: t}, Writer: &writer{t: t}, Topics: kafka{t}, Clock: t, Logger: w.logger(t),
 	}, cfg)
@@ -111,13 +115,14 @@ func (w *world) makeStages() {
 	add("reconcile", w.newReconciler, "entries")
 	w.stages["recharge"].doubled = w.r.IntN(2) == 0
 	w.stages["debit"].doubled = w.r.IntN(4) == 0
+	w.stages["audit"].doubled = w.r.IntN(2) == 0
 }
 
 func (w *world) newRate(t *task) runner {
 	cfg := rater.DefaultConfig()
-	cfg.Group, cfg.MaxWait, cfg.Linger, cfg.CommitEvery = "rate", 30*time.Second, w.linger(), 5*time.Second
+	cfg.Group, cfg.MaxWait, cfg.Linger, cfg.CommitEvery = "rate", 3*time.Minute, w.breath(), 5*time.Second
 	cfg.EntriesPerBlock, cfg.EntriesPerRound = 1+w.r.IntN(8), 1+w.r.IntN(20)
-	cfg.RetryMin, cfg.RetryMax = 5*time.Second, 30*time.Second
+	cfg.RetryMin, cfg.RetryMax = 15*time.Second, 30*time.Second
 	return rater.NewLoop(rater.Deps{
 		Reader: &reader{t: t}, Writer: &writer{t: t}, Topics: kafka{t}, Commits: kafka{t}, Books: w.books(t),
 		Clock: t, Metrics: w.shared.rate, Logger: w.logger(t),
@@ -132,12 +137,12 @@ func (w *world) books(t *task) rater.Books {
 	return t.carrier
 }
 
-func (w *world) linger() time.Duration { return time.Duration(w.r.IntN(3)*500) * time.Millisecond }
+func (w *world) breath() time.Duration { return time.Duration(w.r.IntN(3)*500) * time.Millisecond }
 
 func (w *world) newDebit(t *task) runner {
 	cfg := balance.DefaultConfig()
-	cfg.MaxWait, cfg.Linger, cfg.EntriesPerCall = 30*time.Second, w.linger(), 1+w.r.IntN(12)
-	cfg.ProbeEvery, cfg.BeyondEndAfter = 40*time.Second, 10*time.Minute
+	cfg.MaxWait, cfg.Linger, cfg.EntriesPerCall = 90*time.Second, w.breath(), 1+w.r.IntN(12)
+	cfg.ProbeEvery, cfg.BeyondEndAfter = 2*time.Minute, 20*time.Minute
 	cfg.RetryMin, cfg.RetryMax = 200*time.Millisecond, 10*time.Second
 	if w.mutation.noProbe {
 		cfg.ProbeEvery = 1e6 * time.Hour
@@ -158,8 +163,8 @@ func (w *world) images(t *task) balance.Images {
 
 func (w *world) newStore(t *task) runner {
 	cfg := sink.DefaultConfig()
-	cfg.MaxRows, cfg.MaxAge, cfg.MaxWait = 1+w.r.IntN(40), time.Duration(1+w.r.IntN(30))*time.Second, 60*time.Second
-	cfg.CommitEvery, cfg.RetryMin, cfg.RetryMax = 30*time.Second, 500*time.Millisecond, time.Minute
+	cfg.MaxRows, cfg.MaxAge, cfg.MaxWait = 1+w.r.IntN(40), time.Duration(1+w.r.IntN(30))*time.Second, 3*time.Minute
+	cfg.CommitEvery, cfg.RetryMin, cfg.RetryMax = 4*time.Minute, 500*time.Millisecond, time.Minute
 	return sink.NewLoop(sink.Deps{
 		Reader: &reader{t: t}, Topics: kafka{t}, Commits: kafka{t}, Store: clickhouse{t}, Clock: t,
 		Metrics: w.shared.store, Logger: w.logger(t),
@@ -168,7 +173,7 @@ func (w *world) newStore(t *task) runner {
 
 func (w *world) newLate(t *task) runner {
 	cfg := late.DefaultConfig()
-	cfg.Group, cfg.StoreGroup, cfg.MaxWait, cfg.DecideEvery, cfg.CommitEvery = "late", "store", 10*time.Second, 5*time.Second, 30*time.Second
+	cfg.Group, cfg.StoreGroup, cfg.MaxWait, cfg.DecideEvery, cfg.CommitEvery = "late", "store", 2*time.Minute, 20*time.Second, 4*time.Minute
 	cfg.MaxLate, cfg.RecordsPerQuery, cfg.EntriesPerBlock = 4+w.r.IntN(8), 1+w.r.IntN(8), 1+w.r.IntN(4)
 	cfg.RetryMin, cfg.RetryMax = 500*time.Millisecond, time.Minute
 	return late.NewLoop(late.Deps{
@@ -179,7 +184,7 @@ func (w *world) newLate(t *task) runner {
 
 func (w *world) newAct(t *task) runner {
 	cfg := notify.DefaultConfig()
-	cfg.Installation, cfg.Group, cfg.MaxWait, cfg.CommitEvery = installation, "act", 60*time.Second, 30*time.Second
+	cfg.Installation, cfg.Group, cfg.MaxWait, cfg.CommitEvery = installation, "act", 3*time.Minute, 3*time.Minute
 	cfg.BlocksPerRound, cfg.RetryMin, cfg.RetryMax = 1+w.r.IntN(20), 500*time.Millisecond, time.Minute
 	return notify.NewLoop(notify.Deps{
 		Reader: &reader{t: t}, Writer: &writer{t: t}, Topics: kafka{t}, Commits: kafka{t}, Currencies: t.carrier,
@@ -192,18 +197,18 @@ func (w *world) newAudit(t *task) runner {
 		return idle{t}
 	}
 	cfg := audit.DefaultConfig()
-	cfg.MaxWait, cfg.ImageEntries, cfg.ImageEvery = 60*time.Second, int64(4+w.r.IntN(40)), 30*time.Minute
+	cfg.MaxWait, cfg.ImageEntries, cfg.ImageEvery = 3*time.Minute, int64(4+w.r.IntN(40)), 30*time.Minute
 	cfg.RetryMin, cfg.RetryMax = 20*time.Second, time.Minute
 	return audit.NewLoop(audit.Deps{
 		Postings: &reader{t: t}, Entries: &reader{t: t}, Writer: &writer{t: t}, Topics: kafka{t}, Snapshots: audit.NewSnapshots(&reader{t: t}, kafka{t}, "snapshots"),
-		Clock: t, Metrics: w.shared.audit, Logger: w.logger(t),
+		Fold: t.carrier.build, Clock: t, Metrics: w.shared.audit, Logger: w.logger(t),
 	}, cfg, t.share["postings"])
 }
 
 func (w *world) rechargeConfig() recharge.Config {
 	cfg := recharge.DefaultConfig()
 	cfg.Installation, cfg.Concurrent = installation, 1
-	cfg.PollEvery, cfg.AskAgainMin, cfg.AskAgainMax, cfg.AttemptPause = 60*time.Second, 10*time.Second, 5*time.Minute, time.Minute
+	cfg.PollEvery, cfg.AskAgainMin, cfg.AskAgainMax, cfg.AttemptPause = 2*time.Minute, 10*time.Second, 5*time.Minute, time.Minute
 	cfg.ChargesPerSecond, cfg.FailuresToRest, cfg.RestFor = 1000, 5, time.Minute
 	cfg.WakeMargin, cfg.WakeEvery = 2*time.Second, 5*time.Minute
 	cfg.ReconcileEvery, cfg.ReconcileOverlap, cfg.ReconcileAfter = 20*time.Minute, 30*time.Minute, 10*time.Minute
@@ -309,13 +314,20 @@ func (w *world) replace(t *task) {
 		t.wakeMs = w.nowMs
 	case x < 5:
 		t.dies, t.wakeMs = true, w.nowMs
-	case !w.happens("zombie"):
-		t.dies, t.wakeMs = true, w.nowMs
 	default:
-		t.zombie = w.step + 100 + w.r.IntN(1000)
-		if w.r.IntN(3) == 0 {
-			t.zombie += w.r.IntN(9000)
-		}
+		w.linger(t)
+	}
+}
+
+// linger makes a zombie of a task: it goes on for a long time as if nothing had happened.
+func (w *world) linger(t *task) {
+	if !w.happens("zombie") {
+		t.dies, t.wakeMs = true, w.nowMs
+		return
+	}
+	t.zombie = w.step + 100 + w.r.IntN(1000)
+	if w.r.IntN(3) == 0 {
+		t.zombie += w.r.IntN(9000)
 	}
 }
 
@@ -333,10 +345,10 @@ func (w *world) succeed(t *task) {
 	}
 }
 
-// restart starts a process anew: its follower, and the loops that rate by its book.
+// restart starts a process anew: its follower, and its loops but for those that go on as zombies for a while.
 func (w *world) restart(f *follower) {
 	for _, t := range w.tasks {
-		if t.carrier == f && t != f.t {
+		if t.carrier == f && t != f.t && (t.zombie == 0 || w.r.IntN(2) == 0) {
 			t.dies, t.wakeMs = true, w.nowMs
 		}
 	}

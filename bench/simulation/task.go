@@ -39,11 +39,13 @@ type task struct {
 	dies     bool              // at its next step
 	ended    bool              // it has returned or died
 	err      error             // what it returned
+	calls    bool              // it is a caller of the API
 	zombie   int               // the step until which it goes on although it was replaced; 0 while it was not
 	urgent   bool              // what it is doing bears no long delay
 	nodes    map[int32]*node   // the masters that it is connected to
 	reads    map[logKey]int64  // where its last fetch began
-	carrier  *follower         // whose book it rates by
+	carrier  *follower         // the process that it is part of, by whose book it rates
+	build    build             // of that process when it was started
 	served   map[logKey]int64  // mutant: ends of what its last fetch brought
 	later    []*outlet         // mutant: what it has not seen acknowledged
 }
@@ -51,6 +53,9 @@ type task struct {
 // start makes a coroutine of a loop.
 func (w *world) start(t *task, run func(ctx context.Context) error) {
 	t.w, t.nodes, t.reads = w, map[int32]*node{}, map[logKey]int64{}
+	if t.build = newerBuild; t.carrier != nil {
+		t.build = t.carrier.build
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.wakeMs = w.nowMs + w.r.Int64N(2000)
 	t.resume, t.stop = iter.Pull(func(yield func(struct{}) bool) {

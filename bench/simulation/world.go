@@ -84,7 +84,6 @@ type world struct {
 	folds   [shardCount][]folded
 	posted  [shardCount]postedState
 	nonces  int
-	scratch []byte
 
 	storeDown, gatewayDown bool
 	rows                   map[rowKey]*row
@@ -100,11 +99,14 @@ type world struct {
 	operators               *operators
 	carriers                []*carrier
 	sent                    []sentRecord
-	api                     []apiEntry
+	api                     []request
+	callers                 int
+	answers, unkept         []answer
 	records                 int
 	messages                int
-	patience                int // most seconds between two changes of the book
-	wanted                  int // carrier messages still to be sent
+	raises                  bool // the window of ids may grow beyond twice what it was; see README.md
+	patience                int  // most seconds between two changes of the book
+	wanted                  int  // carrier messages still to be sent
 	made                    int
 	changes, revisions, ids int
 	actMs                   int64 // when the world acts next
@@ -157,13 +159,14 @@ func newWorld(o Options, shared *Shared) *world {
 		loss: r(3), promote: r(5), decline: w.r.IntN(60),
 		gateway: r(5), sleep: r(8), bookLag: int64(r(4)) * minuteMs / 2}
 	w.codec = stream.CodecNone
-	if w.r.IntN(24) == 0 {
+	if w.r.IntN(96) == 0 { // unpacking is slow
 		w.codec = []stream.Codec{stream.CodecSnappy, stream.CodecLZ4}[w.r.IntN(2)]
 	}
 	w.batchMax = 1 << 20
 	if w.r.IntN(4) == 0 {
 		w.batchMax = 600 + w.r.IntN(3000)
 	}
+	w.raises = w.r.IntN(2) == 0
 	w.keyLifeMs = 20*minuteMs + w.r.Int64N(30*minuteMs)
 	w.patience = []int{20 * 60, 6 * 60, 2 * 60}[w.r.IntN(3)]
 	w.wanted = 40 + w.r.IntN(50)
@@ -201,8 +204,17 @@ func (w *world) heal() {
 		w.charge(r.request)
 	}
 	w.requests = nil
+	w.healRedis()
+	for _, f := range w.followers {
+		if f.build != newerBuild {
+			f.build = newerBuild
+			w.restart(f)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.stages)) {
-		w.rebalance(w.stages[name])
+		if w.r.IntN(2) == 0 { // the others must find their way by themselves
+			w.rebalance(w.stages[name])
+		}
 	}
 	began, from := w.nowMs, w.step
 	for quiet := 0; quiet < 3; w.step++ {
