@@ -191,6 +191,10 @@ func (w *world) sleep() {
 		if t.stage != nil && w.happens("stage stopped") {
 			same, longest = func(other *task) bool { return other.stage == t.stage }, 4*hourMs
 		}
+	default:
+		if t.stage != nil && t.stage.doubled { // others do its work, and leave it behind
+			longest = 4 * hourMs
+		}
 	}
 	untilMs := w.nowMs + w.r.Int64N(longest)
 	for _, other := range w.tasks {

@@ -42,8 +42,6 @@ var Patches = map[string]Patch{
 
 	"shipped-untold": {"debit does not tell an idle shard that its postings are in Kafka", "balance/debit.go",
 		"if s.phase != running || s.used == 0 && !s.untold {", "if s.phase != running || s.used == 0 {"},
-	"release-by-window": {"a release is too old by the window alone, whatever the shard remembers", "balance/ledger/fold.go",
-		"oldestMs := max(s.NowMs-window/2, s.CoveredSinceMs)", "oldestMs := s.NowMs - window/2"},
 	"late-by-window": {"a record is late by the window alone, whatever the shard remembers", "balance/ledger/fold.go",
 		"b.EventMs[i] < max(s.NowMs-window, s.CoveredSinceMs)+LateMarginMs:", "b.EventMs[i] < s.NowMs-window+LateMarginMs:"},
 	"ids-dropped-early": {"the ids of a generation are forgotten when it ends", "balance/ledger/fold.go",

@@ -91,7 +91,7 @@ func (w *world) follow(f *follower) {
 	cfg := book.DefaultFollowConfig()
 	cfg.MaxWait, cfg.HeartbeatEvery = time.Minute, w.heartbeat()
 	cfg.RetryMin, cfg.RetryMax = 200*time.Millisecond, 20*time.Second
-	cfg.ImagesTopic, cfg.ImageRecords = "book-images", int64(30+w.r.IntN(200))
+	cfg.ImagesTopic, cfg.ImageRecords = "book-images", w.bookImages/2+w.r.Int64N(w.bookImages)
 	f.f = book.NewFollower(book.FollowDeps{
 		Reader: &reader{t: t}, Writer: &writer{t: t}, Topics: kafka{t}, Clock: t, Logger: w.logger(t),
 	}, cfg)

@@ -94,6 +94,8 @@ type world struct {
 	requests  []lateRequest
 	keyLifeMs int64
 
+	bookImages int64 // records of the book between two of its images, about
+
 	stages                  map[string]*stage
 	followers               []*follower
 	operators               *operators
@@ -167,6 +169,7 @@ func newWorld(o Options, shared *Shared) *world {
 		w.batchMax = 600 + w.r.IntN(3000)
 	}
 	w.raises = w.r.IntN(2) == 0
+	w.bookImages = []int64{20, 150, 300}[w.r.IntN(3)]
 	w.keyLifeMs = 20*minuteMs + w.r.Int64N(30*minuteMs)
 	w.patience = []int{20 * 60, 6 * 60, 2 * 60}[w.r.IntN(3)]
 	w.wanted = 40 + w.r.IntN(50)

@@ -104,6 +104,8 @@ type shard struct {
 	decided posting.Cursor // all before it is decided: what the group may remember
 	taken   posting.Cursor // all before it was read
 	late    entry.Block    // the releases of what was found late between the two
+	stored  posting.Cursor // how far store had come when it was asked last
+	seenMs  int64          // append time of the newest block that store had written then
 	closed  bool           // no more of them are gathered
 	halted  string         // why it is not read any more
 }
@@ -283,10 +285,8 @@ func anyLate(src []byte) (bool, error) {
 	return false, nil
 }
 
-// gather makes the release of each late record of a block. It carries, as the time up to which ClickHouse was seen, the
-// append time of the block in which the record was late: ClickHouse is asked when it holds that block and all before
-// it, so whatever was charged before that time is seen there, and whatever was charged since is still known to the
-// shard, if it folds the release in time. So a release is a function of the posting: made again, it has the same bytes.
+// gather makes the release of each late record of a block. The time up to which ClickHouse was seen is, to begin with, the
+// append time of that block: ClickHouse is asked when it holds the block and all before it.
 func (l *Loop) gather(s *shard, value []byte) error {
 	if err := l.block.Decode(value); err != nil {
 		return err
@@ -367,10 +367,39 @@ func (l *Loop) findReady(ctx context.Context) error {
 		case parseErr != nil:
 			err = fmt.Errorf("cannot tell how far %s[%d] is stored: %w", l.cfg.PostingsTopic, s.id, parseErr)
 		case stored.Last >= s.taken.Last:
+			s.stored, s.seenMs = stored, 0
 			l.ready = append(l.ready, s)
 		}
 	}
-	return err
+	return errors.Join(err, l.see(ctx))
+}
+
+// see dates the releases of the ready shards by the newest block that store has written: whatever was charged before its
+// append time is found in ClickHouse, and whatever was charged since is still known to the shard, if it folds the release
+// in time. Dated by the blocks in which the records were late, the releases of a long backlog would come too late again,
+// every time. Where that block cannot be read, they keep the older date, which is as true.
+func (l *Loop) see(ctx context.Context) error {
+	l.positions = l.positions[:0]
+	for _, s := range l.ready {
+		l.positions = append(l.positions, stream.Position{Topic: l.cfg.PostingsTopic, Partition: s.id, Offset: max(0, s.stored.Next-1)})
+	}
+	if len(l.positions) == 0 {
+		return nil
+	}
+	if err := l.Reader.Fetch(ctx, l.positions, l.cfg.MaxWait); err != nil {
+		return fmt.Errorf("cannot fetch the newest stored postings: %w", err)
+	}
+	for i, s := range l.ready {
+		var m stream.Message
+		if !l.Reader.Result(i).Next(&m) || m.Offset >= s.stored.Next {
+			continue
+		}
+		if err := l.block.Decode(m.Value); err != nil {
+			return fmt.Errorf("cannot read %s[%d] at offset %d: %w", l.cfg.PostingsTopic, s.id, m.Offset, err)
+		}
+		s.seenMs = l.block.AppendMs
+	}
+	return nil
 }
 
 // lookUp asks ClickHouse which late records of the ready shards were charged.
@@ -407,6 +436,7 @@ func (l *Loop) release(ctx context.Context, s *shard, charged map[Record]bool) e
 			continue
 		}
 		s.late.Get(i, &l.entry)
+		l.entry.Args[entry.ArgSeenMs] = max(l.entry.Args[entry.ArgSeenMs], s.seenMs)
 		l.releases.Add(&l.entry)
 		released++
 		if l.releases.Len() == l.cfg.EntriesPerBlock {
