@@ -376,8 +376,7 @@ func (l *Loop) findReady(ctx context.Context) error {
 
 // see dates the releases of the ready shards by the newest block that store has written: whatever was charged before its
 // append time is found in ClickHouse, and whatever was charged since is still known to the shard, if it folds the release
-// in time. Dated by the blocks in which the records were late, the releases of a long backlog would come too late again,
-// every time. Where that block cannot be read, they keep the older date, which is as true.
+// in time. Dated by their own blocks, the releases of a long backlog would come too late again, every time.
 func (l *Loop) see(ctx context.Context) error {
 	l.positions = l.positions[:0]
 	for _, s := range l.ready {
