@@ -671,6 +671,8 @@ end
 
 local function writeIds()
   for g = firstGeneration - 1, generation - 2 do call('UNLINK', IDS .. text(g)) end
+  -- A generation begins empty, whatever a half call that came back has left behind of the time after the shard's wm.
+  for g = firstGeneration + 1, generation do call('UNLINK', IDS .. text(g)) end
   for g = generation - 1, generation do inChunks('SADD', IDS .. text(g), fresh[g] or {}) end
 end
 
