@@ -41,4 +41,12 @@ func TestRaisedWindowForgetsNothing(t *testing.T) {
 	if got := fold(start+15, entry.Entry{Kind: entry.Credit, Account: 1, IDHash: 8, EventMs: (start + 10) * hour}); got != posting.Expired {
 		t.Errorf("a repeated credit older than what the shard remembers is %s, not expired", got)
 	}
+	// The same request, accepted again at 12 by one who had not heard its outcome, was on its way until after the raise. It is
+	// younger than half the new window and than what the shard remembers, but the first one is forgotten.
+	if got := fold(start+15, entry.Entry{Kind: entry.Credit, Account: 1, IDHash: 8, EventMs: (start + 12) * hour}); got != posting.Expired {
+		t.Errorf("a credit that was accepted again before half of what the shard remembers is %s, not expired", got)
+	}
+	if got := fold(start+16, entry.Entry{Kind: entry.Credit, Account: 1, IDHash: 9, EventMs: (start + 15) * hour}); got != posting.Applied {
+		t.Errorf("a new credit is %s", got)
+	}
 }

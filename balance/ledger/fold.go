@@ -179,8 +179,8 @@ func (s *Shard) admit(a *Account, b *entry.Block, i int) posting.Result {
 		return posting.Duplicate
 	}
 	switch {
-	case kind.FromAPI() && b.EventMs[i] < oldestMs:
-		return posting.Expired
+	case kind.FromAPI() && b.EventMs[i] < max(oldestMs, s.NowMs-(s.NowMs-s.CoveredSinceMs)/2):
+		return posting.Expired // it may have been made before, by as much as half of what is remembered
 	case kind == entry.Usage && b.EventMs[i] < max(s.NowMs-window, s.CoveredSinceMs)+LateMarginMs:
 		return posting.Late
 	case !kind.FromAPI() && !a.fits(b.AmountUnits[i]):

@@ -468,7 +468,10 @@ local function admit(b, i, k, kind, args, amount)
   if coveredSince > oldestMs then oldestMs = coveredSince end
   if kind == Kind.Release and args[1] < oldestMs then return Result.Late end
   if known(b, i) then return Result.Duplicate end
-  if fromAPI and event < oldestMs then return Result.Expired end
+  if fromAPI then
+    local halfMs = now - floor((now - coveredSince) / 2)
+    if event < oldestMs or event < halfMs then return Result.Expired end
+  end
   if kind == Kind.Usage and event < lateBefore() then return Result.Late end
   if not fromAPI and not fits(k, amount) then return Result.Refused end
   remember(b.ids[i])

@@ -312,9 +312,6 @@ func (w *world) launch(t *task, l *partition, sealed []byte, messages int) {
 	if w.r.IntN(4) == 0 || w.raises && w.r.IntN(2) == 0 {
 		due += w.r.Int64N(4 * hourMs)
 	}
-	if t.calls && w.raises {
-		due = min(due, w.nowMs+keyMs)
-	}
 	if !w.happens("late produce") {
 		return
 	}

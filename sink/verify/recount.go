@@ -214,7 +214,7 @@ func (r *recount) turnedAway() posting.Result {
 	}
 	oldest := max(r.nowMs-window, r.rememberedSince)
 	switch {
-	case fromAPI && e.EventMs < tooOld:
+	case fromAPI && e.EventMs < max(tooOld, r.nowMs-(r.nowMs-r.rememberedSince)/2):
 		return posting.Expired
 	case e.Kind == entry.Usage && e.EventMs < oldest+lateMarginMs:
 		return posting.Late
