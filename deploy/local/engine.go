@@ -50,9 +50,11 @@ func runEngine(text string) error {
 	return serveKafka(job)
 }
 
+// program is the engine as a server. The one of ClickHouse, unlike the server itself, aborts now and then when a client is
+// refused or dies in the middle of something.
 func (j engineJob) program(engine string, ready func(context.Context) error) (program, error) {
 	text, err := json.Marshal(j)
-	return program{path: engine, env: []string{engineVariable + "=" + string(text)}, ready: ready}, err
+	return program{path: engine, env: []string{engineVariable + "=" + string(text)}, ready: ready, keep: j.Engine == ClickHouse}, err
 }
 
 // findEngine is the path of a program that calls MaybeRunEngine: this one, or in a test one built for it. The go command

@@ -169,6 +169,7 @@ func (s *Stack) Stop() error {
 				stop = server.Kill
 			}
 			failures[i] = errors.Join(failures[i], stop(), server.unmountDisk())
+			server.keepers.Wait()
 		})
 	}
 	wait.Wait()

@@ -385,6 +385,34 @@ func TestStopTellsOfTheDead(t *testing.T) {
 	}
 }
 
+// The engine that stands for ClickHouse is started again when it aborts, and its rows are there.
+func TestTheEngineIsKept(t *testing.T) {
+	stack := ForTest(t, ClickHouse)
+	if !stack.ClickHouse.program.keep {
+		t.Skip("clickhouse is on PATH: there is no engine")
+	}
+	ask := func(query string) (string, error) {
+		answer, err := http.Post("http://"+stack.ClickHouseHTTPAddr, "text/plain", strings.NewReader(query))
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return strings.TrimSpace(string(text)), err
+	}
+	for _, query := range []string{"CREATE TABLE kept (n UInt8) ENGINE = MergeTree ORDER BY n", "INSERT INTO kept VALUES (7)"} {
+		if answer, err := ask(query); err != nil || answer != "" {
+			t.Fatal(query, answer, err)
+		}
+	}
+	pid := stack.ClickHouse.PID()
+	must(t, syscall.Kill(pid, syscall.SIGABRT))
+	eventually(t, "another process gives the row", func() bool {
+		answer, err := ask("SELECT n FROM kept")
+		return err == nil && answer == "7" && stack.ClickHouse.PID() != pid
+	})
+}
+
 const orphanVariable = "TOLLGATE_LOCAL_TEST_ORPHANS"
 
 // The servers die with the process that started them, even by kill -9.

@@ -46,6 +46,7 @@ type program struct {
 	args  []string
 	env   []string                    // on top of this process's environment
 	ready func(context.Context) error // asks once, in the server's own protocol
+	keep  bool                        // it is started again when it ends by itself
 }
 
 // Server is one server of a Stack. Its port, data folder and log stay the same over Kill and Restart.
@@ -65,6 +66,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	process *process // nil before the first start and after Stop or Kill
+	keepers sync.WaitGroup
 }
 
 // process is one life of a server.
@@ -156,7 +158,7 @@ func (s *Server) stop() error {
 func (s *Server) died() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process == nil || !s.process.over() {
+	if s.process == nil || !s.process.over() || s.program.keep {
 		return nil
 	}
 	return fmt.Errorf("%s ended by itself (%v); the end of its log:\n%s", s.Part, s.process.result, s.tail())
@@ -197,7 +199,24 @@ func (s *Server) start(ctx context.Context) error {
 	if err := s.awaitReady(ctx); err != nil {
 		return errors.Join(err, s.kill())
 	}
+	if s.program.keep {
+		s.keepers.Go(func() { s.keep(p) })
+	}
 	return nil
+}
+
+// keep starts the server again when a life of it ends that nobody has ended, as a supervisor does.
+func (s *Server) keep(p *process) {
+	<-p.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != p {
+		return
+	}
+	s.report(fmt.Sprintf("%s: ended by itself (%v), and is started again", s.Part, p.result))
+	if err := s.start(context.Background()); err != nil {
+		s.report(err.Error())
+	}
 }
 
 // awaitReady asks until the server answers, ends, or the time is over.
