@@ -153,7 +153,7 @@ func (in *installation) connect(ctx context.Context, kafkaLinks []*link, replica
 			return err
 		}
 		topics = append(topics, c.Topic)
-		in.feeds = append(in.feeds, &feed{carrier: c, writer: in.carriers.NewProducer(), generator: load.Generator(uint16(i))})
+		in.feeds = append(in.feeds, &feed{carrier: c, Carrier: bench.NewBundlingCarrier(in.carriers.NewProducer(), load.Generator(uint16(i)), c.Name, c.partitions)})
 		if _, err := in.direct.EnsureTopic(ctx, stream.TopicSpec{Name: c.Name, Partitions: c.partitions, Replication: 1,
 			Configs: map[string]string{"message.timestamp.type": "LogAppendTime", "retention.ms": "-1"}}); err != nil {
 			return err

@@ -99,9 +99,9 @@ func (in *installation) askOracle(ctx context.Context) error {
 func (in *installation) count(ctx context.Context) error {
 	r := in.report
 	for _, f := range in.feeds {
-		counts := f.generator.Counts()
+		counts := f.Counts()
 		r.Records += int64(counts.Records())
-		r.SentAgain += f.repeats.Load()
+		r.SentAgain += f.SentAgain()
 	}
 	out, err := in.query(ctx, `SELECT toString(result), count() FROM tollgate.rated_records FINAL WHERE result != 'repeated' GROUP BY 1
 		UNION ALL SELECT concat('rejected, ', toString(reason)), count() FROM tollgate.dead_letters FINAL WHERE result = 'rejected' GROUP BY 1`)

@@ -125,7 +125,7 @@ func newInstallation(t *testing.T, o options) *installation {
 			t.Fatal(err)
 		}
 		topics = append(topics, bench.Topic{Name: s.topic, Format: s.format, Source: s.topic})
-		in.feeds = append(in.feeds, newFeed(in.app.kafka.NewProducer(), load.Generator(uint16(i)), s))
+		in.feeds = append(in.feeds, &feed{s, bench.NewBundlingCarrier(in.app.kafka.NewProducer(), load.Generator(uint16(i)), s.topic, s.partitions)})
 		if err := in.app.makeCarrierTopic(t.Context(), s.topic, s.partitions); err != nil {
 			t.Fatal(err)
 		}
@@ -235,21 +235,10 @@ func (in *installation) counted(limit time.Duration, want uint64, what, query st
 	in.await(limit, what, func() (bool, string) {
 		n, err := in.count(query, args...)
 		if err != nil {
-			in.revive(in.stack.ClickHouse)
 			return false, err.Error()
 		}
 		return n == want, fmt.Sprintf("%d of %d", n, want)
 	})
-}
-
-// revive starts a server again that has ended by itself, as any supervisor does: the engine from libchdb.so aborts now and
-// then when a client is killed. What it did not acknowledge comes again.
-func (in *installation) revive(s *local.Server) {
-	in.Helper()
-	if s.PID() == 0 {
-		in.Logf("%s has ended by itself, and is started again", s.Part)
-		in.must(s.Restart(in.Context()))
-	}
 }
 
 // verify recounts everything.

@@ -1,92 +1,23 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
+	"github.com/tollgate/tollgate/bench"
 	"github.com/tollgate/tollgate/bench/workload"
-	"github.com/tollgate/tollgate/rater/stream"
 )
 
-// feed is what one carrier writes: mostly one record a message; now and then an array, lines, or a gzipped message.
+// feed is what one carrier writes.
 type feed struct {
 	source
-	writer    *stream.Producer
-	generator *workload.Generator
-	infos     []workload.Info
-	message   []byte
-	zipped    bytes.Buffer
-	turn      int32
-}
-
-func newFeed(writer *stream.Producer, generator *workload.Generator, s source) *feed {
-	return &feed{source: s, writer: writer, generator: generator}
-}
-
-const (
-	recordsPerBatch = 2000
-	bundleEvery     = 50 // messages from one of several records to the next
-	bundleRecords   = 12
-)
-
-// send writes n records, and waits until they are in the topic.
-func (f *feed) send(ctx context.Context, n int) error {
-	for n > 0 {
-		f.writer.Reset()
-		now := time.Now().UnixMilli()
-		for batch := min(n, recordsPerBatch); batch > 0; f.turn++ {
-			taken := f.compose(now, batch)
-			if err := f.writer.Append(f.topic, f.turn%f.partitions, nil, f.message); err != nil {
-				return err
-			}
-			batch, n = batch-taken, n-taken
-		}
-		if err := f.flush(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// compose makes the next message, of at most so many records, and gives their number.
-func (f *feed) compose(now int64, most int) int {
-	if f.turn%bundleEvery != 0 {
-		f.message, _ = f.generator.Append(f.message[:0], now)
-		return 1
-	}
-	n, layout := min(most, bundleRecords), workload.Layout(f.turn/bundleEvery%2)
-	f.message, f.infos = f.generator.AppendMessage(f.message[:0], f.infos[:0], now, layout, n)
-	if f.turn/bundleEvery%3 == 0 {
-		f.zipped.Reset()
-		zip := gzip.NewWriter(&f.zipped)
-		_, _ = zip.Write(f.message) // into memory: it cannot fail
-		_ = zip.Close()
-		f.message = append(f.message[:0], f.zipped.Bytes()...)
-	}
-	return n
-}
-
-func (f *feed) flush(ctx context.Context) error {
-	for {
-		err := f.writer.Send(ctx)
-		if err == nil {
-			return nil
-		}
-		if !stream.Retriable(err) || ctx.Err() != nil {
-			return fmt.Errorf("carrier of %s: %w", f.topic, errors.Join(err, ctx.Err()))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	*bench.Carrier
 }
 
 // counts adds up what all carriers of the installation wrote.
 func (in *installation) counts() (sum workload.Counts) {
 	for _, f := range in.feeds {
-		counts := f.generator.Counts()
+		counts := f.Counts()
 		sum.Add(&counts)
 	}
 	return sum
@@ -125,7 +56,7 @@ func (t *traffic) run(ctx context.Context, perSecond float64) error {
 				continue
 			}
 			// What is begun is finished: the counts hold only for records that are in the topic.
-			if err := f.send(context.WithoutCancel(ctx), due); err != nil {
+			if err := f.Send(context.WithoutCancel(ctx), due, time.Now()); err != nil {
 				return err
 			}
 			sent[i] += due
