@@ -77,8 +77,11 @@ func refusal(err error) string {
 			return "check clickhouse.database in the config, or run `tollgate migrate`"
 		}
 	}
-	if errors.Is(err, kafka.SASLAuthenticationFailed) {
+	switch {
+	case errors.Is(err, kafka.SASLAuthenticationFailed):
 		return signIn("kafka.sasl")
+	case errors.Is(err, kafka.Unknown), errors.Is(err, kafka.KafkaStorageError):
+		return "the broker's own log says why: look whether its disk is full"
 	}
 	return ""
 }

@@ -88,7 +88,7 @@ func (o *demoOptions) run(ctx context.Context, p *printer, progress io.Writer) (
 		err = d.show(ctx, p, progress)
 	}
 	stop()
-	return errors.Join(err, <-served)
+	return advise(errors.Join(err, <-served))
 }
 
 // demo is a running demo.
