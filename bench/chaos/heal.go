@@ -100,6 +100,12 @@ func (in *installation) await(ctx context.Context, look func() (left string)) er
 	}
 }
 
+// openRecharges counts those that are neither credited nor given up: each of them may be charged at any moment.
+const openRecharges = `WITH decided AS (SELECT shard, entry_offset, ix FROM tollgate.rated_records FINAL WHERE intent_units != 0
+		UNION ALL SELECT shard, entry_offset, ix FROM tollgate.account_entries FINAL WHERE intent_units != 0)
+	SELECT count() FROM decided WHERE (shard, entry_offset, toInt64(ix)) NOT IN (SELECT shard, arg0, arg1 FROM tollgate.account_entries FINAL
+		WHERE kind = 'payment' AND result = 'applied' OR kind = 'payment-failed' AND bitAnd(flags, 128) != 0)`
+
 // look tells what is still under way, "" for nothing, and a mark that changes with everything that moves.
 func (in *installation) look(ctx context.Context) (left, mark string, err error) {
 	unrated, err := in.unrated(ctx)
@@ -135,6 +141,9 @@ func (in *installation) look(ctx context.Context) (left, mark string, err error)
 	credited, err := in.query(ctx, "SELECT count() FROM tollgate.account_entries FINAL WHERE kind = 'payment' AND result = 'applied'")
 	if err != nil || credited != strconv.Itoa(captured) {
 		return fmt.Sprintf("%s of %d captured recharges credited", credited, captured), "", err
+	}
+	if open, err := in.query(ctx, openRecharges); err != nil || open != "0" {
+		return open + " recharges are open", "", err
 	}
 	audited := 0.0
 	for _, s := range in.services {

@@ -247,7 +247,8 @@ func (in *installation) await(limit time.Duration, what string, done func() (ok 
 	}
 }
 
-// settle waits until every record has its row.
+// settle waits until every record has its row, and every recharge is credited or given up: one that is open may be charged
+// at any moment.
 func (in *installation) settle() {
 	in.Helper()
 	in.await(2*time.Minute, "every record has its row", func() (bool, string) {
@@ -255,6 +256,15 @@ func (in *installation) settle() {
 		err := in.rows.QueryRow(in.Context(), `SELECT (SELECT count() FROM rated_records FINAL WHERE kind = 'usage' AND result != 'repeated')
 			+ (SELECT count() FROM dead_letters FINAL WHERE result = 'rejected')`).Scan(&n)
 		return err == nil && n == in.sent, fmt.Sprintf("%d of %d rows, %v", n, in.sent, err)
+	})
+	in.await(time.Minute, "no recharge is open", func() (bool, string) {
+		const givenUp = 128
+		var n uint64
+		err := in.rows.QueryRow(in.Context(), `WITH decided AS (SELECT shard, entry_offset, ix FROM rated_records FINAL WHERE intent_units != 0
+				UNION ALL SELECT shard, entry_offset, ix FROM account_entries FINAL WHERE intent_units != 0)
+			SELECT count() FROM decided WHERE (shard, entry_offset, toInt64(ix)) NOT IN (SELECT shard, arg0, arg1 FROM account_entries FINAL
+				WHERE kind = 'payment' AND result = 'applied' OR kind = 'payment-failed' AND bitAnd(flags, ?) != 0)`, givenUp).Scan(&n)
+		return err == nil && n == 0, fmt.Sprintf("%d are, %v", n, err)
 	})
 }
 
