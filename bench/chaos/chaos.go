@@ -22,6 +22,10 @@ type Config struct {
 	Seed uint64
 	// Duration is how long records and faults come. Starting before and healing after take a minute or two more.
 	Duration time.Duration
+	// Outage is how long ClickHouse is away in one piece.
+	Outage time.Duration
+	// Calm scales the pauses between two faults: 1 is as in the short form, 0.5 is half as long.
+	Calm float64
 	// RecordsPerSecond is what all carriers write together, through all faults.
 	RecordsPerSecond int
 	// Accounts and Shards give the size of the installation.
@@ -38,7 +42,7 @@ type Config struct {
 
 // DefaultConfig is the short form: with starting before and healing after it takes three to four minutes.
 func DefaultConfig() Config {
-	return Config{Duration: 150 * time.Second, RecordsPerSecond: 8000, Accounts: 4000, Shards: 16, HealWithin: 15 * time.Minute}
+	return Config{Duration: 150 * time.Second, Outage: 25 * time.Second, Calm: 1, RecordsPerSecond: 8000, Accounts: 4000, Shards: 16, HealWithin: 15 * time.Minute}
 }
 
 // Run breaks things for the configured time and reports what came of it. The error is of a run that could not be carried
@@ -67,9 +71,9 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 // suffer lets records and faults come side by side until the time is over, and every record is in its topic.
 func (in *installation) suffer(ctx context.Context) error {
 	in.began = time.Now()
+	group, ctx := errgroup.WithContext(ctx)
 	timed, cancel := context.WithDeadline(ctx, in.began.Add(in.cfg.Duration))
 	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
 	for _, f := range in.feeds {
 		group.Go(func() error { return f.flow(ctx, in.cfg.RecordsPerSecond, in.cfg.Duration) })
 	}

@@ -74,7 +74,7 @@ func build(t *testing.T) (tollgate, oracle string) {
 // The same seed deals the same faults, and every card comes once before any comes again.
 func TestLanesDealBySeed(t *testing.T) {
 	deal := func(seed uint64, n int) (names []string) {
-		l := newLane(seed, "test", 0, time.Second, fault{name: "a", cards: 3}, fault{name: "b", cards: 1}, fault{name: "c", cards: 2})
+		l := newLane(&Config{Seed: seed, Calm: 1}, "test", 0, time.Second, fault{name: "a", cards: 3}, fault{name: "b", cards: 1}, fault{name: "c", cards: 2})
 		for range n {
 			names = append(names, l.next().name)
 		}

@@ -30,12 +30,13 @@ type lane struct {
 	deck        []int // indexes of faults that are still to come before the deck is shuffled anew
 }
 
-func newLane(seed uint64, name string, least, most time.Duration, faults ...fault) *lane {
+func newLane(cfg *Config, name string, least, most time.Duration, faults ...fault) *lane {
 	salt := uint64(0)
 	for _, c := range name {
 		salt = salt*131 + uint64(c)
 	}
-	return &lane{name: name, least: least, most: most, faults: faults, dice: rand.New(rand.NewPCG(seed, salt))}
+	calm := func(d time.Duration) time.Duration { return time.Duration(float64(d) * cfg.Calm) }
+	return &lane{name: name, least: calm(least), most: calm(most), faults: faults, dice: rand.New(rand.NewPCG(cfg.Seed, salt))}
 }
 
 // next deals a fault: every card of the deck once before any comes again, so that short runs see every kind too.

@@ -8,35 +8,31 @@ import (
 	"github.com/tollgate/tollgate/deploy/local"
 )
 
-// The outage of ClickHouse: it begins after this part of the run and lasts that part of it, but no more than 20 minutes.
-const (
-	outageAfter = 0.3
-	outagePart  = 1.0 / 6
-	outageMost  = 20 * time.Minute
-)
+// outageAfter is the part of the run after which the outage of ClickHouse begins.
+const outageAfter = 0.3
 
 // zombieLeast is how long a process is paused at least: longer than the session, so that the other takes over meanwhile.
 const zombieLeast = session + time.Second
 
 // lanes are all that goes wrong.
 func (in *installation) lanes() []*lane {
-	seed, r := in.cfg.Seed, in.report
+	r := in.report
 	kafka, clickhouse := server{in.stack.Kafka, r}, server{in.stack.ClickHouse, r}
 	away := &outage{server: clickhouse, from: in.began.Add(time.Duration(outageAfter * float64(in.cfg.Duration))),
-		hold: min(outageMost, time.Duration(outagePart*float64(in.cfg.Duration)))}
+		hold: in.cfg.Outage}
 	return []*lane{
-		newLane(seed, "tollgate", 300*time.Millisecond, 6*time.Second,
+		newLane(&in.cfg, "tollgate", 300*time.Millisecond, 6*time.Second,
 			fault{"tollgate killed", 8, 0, 2 * time.Second, in.killService},
 			fault{"tollgate killed, both", 1, 0, time.Second, in.killServices},
 			fault{"tollgate paused past its session, then a zombie", 2, zombieLeast, zombieLeast + 4*time.Second, in.freezeService}),
-		newLane(seed, "redis", 300*time.Millisecond, 2500*time.Millisecond, in.pair.faults()...),
-		newLane(seed, "kafka", 25*time.Second, 45*time.Second,
+		newLane(&in.cfg, "redis", 300*time.Millisecond, 2500*time.Millisecond, in.pair.faults()...),
+		newLane(&in.cfg, "kafka", 25*time.Second, 45*time.Second,
 			fault{"kafka killed", 2, 0, 2 * time.Second, kafka.kill},
 			fault{"kafka paused", 1, 2 * time.Second, 9 * time.Second, kafka.freeze}),
-		newLane(seed, "clickhouse", 3*time.Second, 8*time.Second,
+		newLane(&in.cfg, "clickhouse", 3*time.Second, 8*time.Second,
 			fault{"clickhouse killed", 3, 0, 3 * time.Second, away.or(clickhouse.kill)},
 			fault{"clickhouse paused", 1, time.Second, 8 * time.Second, away.or(clickhouse.freeze)}),
-		newLane(seed, "network", 500*time.Millisecond, 5*time.Second,
+		newLane(&in.cfg, "network", 500*time.Millisecond, 5*time.Second,
 			fault{"connections cut", 3, 0, 3 * time.Second, in.cutLink},
 			fault{"replies lost", 4, 300 * time.Millisecond, 3 * time.Second, in.loseReplies},
 			fault{"requests lost", 2, 300 * time.Millisecond, 3 * time.Second, in.loseRequests},

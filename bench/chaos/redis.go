@@ -20,7 +20,7 @@ type pair struct {
 }
 
 const (
-	syncWithin = 2 * time.Minute // for a replica to have all of its master's data
+	syncWithin = 10 * time.Minute // for a replica to have all of its master's data
 	syncPoll   = 50 * time.Millisecond
 	aofLeast   = 20_000 // bytes that a cut takes off the append-only file, at least and at most: of some milliseconds
 	aofMost    = 1_000_000
@@ -49,13 +49,26 @@ func (p *pair) faults() []fault {
 	return faults
 }
 
+// start starts a server again. One that refuses its own append-only file is started without it, as the runbook says.
+func (p *pair) start(ctx context.Context, s *local.Server) error {
+	err := s.Restart(ctx)
+	if !local.BrokenAOF(err) {
+		return err
+	}
+	p.report.count("redis refused its own file, and lost it")
+	if err := s.DropAOF(); err != nil {
+		return err
+	}
+	return s.Restart(ctx)
+}
+
 func (p *pair) kill(ctx context.Context, _ *rand.Rand, hold time.Duration) error {
 	if err := p.current().Kill(); err != nil {
 		return err
 	}
 	p.report.killed("redis")
 	pause(ctx, hold)
-	return p.current().Restart(ctx)
+	return p.start(ctx, p.current())
 }
 
 func (p *pair) killReplica(ctx context.Context, _ *rand.Rand, hold time.Duration) error {
@@ -64,7 +77,7 @@ func (p *pair) killReplica(ctx context.Context, _ *rand.Rand, hold time.Duration
 	}
 	p.report.killed("redis replica")
 	pause(ctx, hold)
-	return p.other().Restart(ctx)
+	return p.start(ctx, p.other())
 }
 
 // cutAOF is a power loss: kill -9 alone loses nothing, since the operating system keeps what it was given.
@@ -77,7 +90,7 @@ func (p *pair) cutAOF(ctx context.Context, d *rand.Rand, hold time.Duration) err
 		return err
 	}
 	pause(ctx, hold)
-	return p.current().Restart(ctx)
+	return p.start(ctx, p.current())
 }
 
 func (p *pair) freeze(ctx context.Context, _ *rand.Rand, hold time.Duration) error {
@@ -102,7 +115,7 @@ func (p *pair) empty(ctx context.Context, d *rand.Rand, hold time.Duration) erro
 		return err
 	}
 	pause(ctx, hold)
-	return p.current().Restart(ctx)
+	return p.start(ctx, p.current())
 }
 
 func (p *pair) fillDisk(ctx context.Context, _ *rand.Rand, hold time.Duration) error {
@@ -126,7 +139,7 @@ func (p *pair) failOver(ctx context.Context, d *rand.Rand, hold time.Duration) e
 		return err
 	}
 	pause(ctx, hold)
-	if err := p.other().Restart(ctx); err != nil {
+	if err := p.start(ctx, p.other()); err != nil {
 		return err
 	}
 	return p.rejoin(ctx)

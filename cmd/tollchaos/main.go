@@ -32,6 +32,8 @@ func main() {
 	cfg := chaos.DefaultConfig()
 	minutes, asJSON := cfg.Duration.Minutes(), !term.IsTerminal(int(os.Stdout.Fd()))
 	flag.Float64Var(&minutes, "minutes", minutes, "how long records and faults come")
+	flag.DurationVar(&cfg.Outage, "outage", 0, "how long ClickHouse is away in one piece (default a sixth of the time, at most 20 minutes)")
+	flag.Float64Var(&cfg.Calm, "calm", cfg.Calm, "scales the pauses between two faults: 0.5 makes them half as long")
 	flag.Uint64Var(&cfg.Seed, "seed", 0, "seed of everything that is drawn (default a new one, which is printed)")
 	flag.IntVar(&cfg.RecordsPerSecond, "rate", cfg.RecordsPerSecond, "records a second of all carriers")
 	flag.IntVar(&cfg.Accounts, "accounts", cfg.Accounts, "accounts")
@@ -43,6 +45,9 @@ func main() {
 	flag.BoolVar(&asJSON, "json", asJSON, "print the report as JSON")
 	flag.Parse()
 	cfg.Duration = time.Duration(minutes * float64(time.Minute))
+	if cfg.Outage == 0 {
+		cfg.Outage = min(cfg.Duration/6, 20*time.Minute)
+	}
 	if cfg.Seed == 0 {
 		cfg.Seed = rand.Uint64N(1<<32) + 1
 	}

@@ -187,6 +187,13 @@ func (s *Server) CutAOF(tailBytes int64) (cutBytes int64, err error) {
 	return cutBytes, nil
 }
 
+// BrokenAOF tells whether err, of Restart, says that Redis refuses its append-only file because it is broken before its end.
+// A full disk leaves such a file: where the file was written anew since its start, Redis (7.0.15) takes back what it could
+// write of a command, but goes on behind the gap, which it then reads as zeros.
+func BrokenAOF(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Bad file format reading the append only file")
+}
+
 // lastAOF is the file that Redis appends to: since 7.0 the incremental one of the highest sequence number in the manifest,
 // whose lines read "file NAME seq N type b|h|i"; before, the only one.
 func lastAOF(dir string) (string, error) {

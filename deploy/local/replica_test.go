@@ -65,8 +65,8 @@ func TestReplicaIsPromoted(t *testing.T) {
 	holds(second, "")
 }
 
-// A full disk has Redis refuse writes, and one that is free again has it accept them, with all that was there.
-func TestDiskIsFilled(t *testing.T) {
+// onSmallDisk starts a Redis on a disk of its own.
+func onSmallDisk(t *testing.T) (*Stack, *redis.Client) {
 	if testing.Short() {
 		t.Skip("starts real servers: not run with -short")
 	}
@@ -78,7 +78,7 @@ func TestDiskIsFilled(t *testing.T) {
 		}
 	}})
 	must(t, err)
-	defer func() { must(t, stack.Stop()) }()
+	t.Cleanup(func() { must(t, stack.Stop()) })
 	if !stack.Redis.OwnDisk() {
 		if err := stack.Redis.FillDisk(); err == nil || refusal == "" {
 			t.Fatalf("no disk, and yet it was filled (%v), or nobody said so (%q)", err, refusal)
@@ -86,8 +86,14 @@ func TestDiskIsFilled(t *testing.T) {
 		t.Skip(refusal)
 	}
 	client := redis.NewClient(&redis.Options{Addr: stack.RedisAddr})
-	defer client.Close()
-	value, written := strings.Repeat("x", 1000), 0
+	t.Cleanup(func() { client.Close() })
+	return stack, client
+}
+
+// fillAndFree writes until the disk is full, and again when it is free, and kills Redis. It gives how many writes Redis said
+// yes to.
+func fillAndFree(t *testing.T, stack *Stack, client *redis.Client) (written int) {
+	value := strings.Repeat("x", 3001) // no page has room for a whole number of them
 	write := func() error {
 		err := client.Set(context.Background(), strconv.Itoa(written), value, 0).Err()
 		if err == nil {
@@ -105,11 +111,42 @@ func TestDiskIsFilled(t *testing.T) {
 	must(t, stack.Redis.FreeDisk())
 	eventually(t, "a write is accepted", func() bool { return write() == nil })
 	must(t, stack.Redis.Kill())
+	return written
+}
+
+// A full disk has Redis refuse writes, and one that is free again has it accept them, with all that was there.
+func TestDiskIsFilled(t *testing.T) {
+	stack, client := onSmallDisk(t)
+	written := fillAndFree(t, stack, client)
 	restart(t, stack.Redis)
 	for i := range written {
 		if err := client.Get(t.Context(), strconv.Itoa(i)).Err(); err != nil {
 			t.Fatalf("write %d of %d is gone: %v", i, written, err)
 		}
+	}
+}
+
+// After its file was written anew, a Redis 7.0 whose disk was full refuses that file at its next start. Without the file it
+// starts, empty. A newer Redis that has everything is as good.
+func TestFullDiskBreaksTheFile(t *testing.T) {
+	stack, client := onSmallDisk(t)
+	must(t, client.BgRewriteAOF(t.Context()).Err())
+	eventually(t, "the file is written anew", func() bool {
+		info := client.Info(t.Context(), "persistence").Val()
+		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0")
+	})
+	written := fillAndFree(t, stack, client)
+	if err := stack.Redis.Restart(t.Context()); err != nil {
+		if !BrokenAOF(err) {
+			t.Fatal(err)
+		}
+		t.Logf("it refuses its file: %.120v", err)
+		must(t, stack.Redis.DropAOF())
+		restart(t, stack.Redis)
+		written = 0
+	}
+	if n := client.DBSize(t.Context()).Val(); n != int64(written) {
+		t.Fatalf("%d keys, and not %d", n, written)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	startLimit   = 2 * time.Minute       // from the start of a process to its first right answer
+	startLimit   = 5 * time.Minute       // from the start of a process to its first right answer
 	stopLimit    = 30 * time.Second      // from SIGTERM to SIGKILL
 	readyPause   = 20 * time.Millisecond // between two questions to a server that does not answer yet
 	logTailLines = 15                    // of a server's log in an error
