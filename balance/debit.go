@@ -204,6 +204,7 @@ func (l *Loop) ask(ctx context.Context) error {
 		if err := l.hear(ctx, s, &l.heads[i], edges[i]); err != nil {
 			return err
 		}
+		l.Metrics.halt(s.id, s.phase == halted && !strings.HasPrefix(s.reason, lua.ByHand))
 	}
 	return nil
 }
@@ -260,7 +261,7 @@ func (l *Loop) halt(s *shard, reason string) {
 		l.Logger.Warn("debit: a shard waits: an operator halted it; let it go on with `tollgate shard resume`", "shard", s.id, "reason", reason)
 	default:
 		l.Logger.Error("BUG: shard halted; see `tollgate shard inspect`", "shard", s.id, "reason", reason)
-		l.Metrics.Halts.Inc()
+		l.Metrics.halt(s.id, true)
 	}
 	s.phase, s.reason = halted, reason
 }
@@ -269,7 +270,7 @@ func (l *Loop) halt(s *shard, reason string) {
 func (l *Loop) leave(s *shard, reason string) {
 	if s.reason != reason {
 		l.Logger.Error("debit: a shard waits for a newer build of tollgate to take it over", "shard", s.id, "reason", reason)
-		l.Metrics.Halts.Inc()
+		l.Metrics.halt(s.id, true)
 	}
 	s.phase, s.reason = halted, reason
 }

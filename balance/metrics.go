@@ -12,14 +12,15 @@ import (
 // Metrics are those of the debit stage, shared by its loops.
 type Metrics struct {
 	// Retries counts rounds that failed and were tried again, Rewinds shards that had lost what they had applied,
-	// Halts shards that refused to go on, Loads shards that were loaded from an image.
-	Retries, Rewinds, Halts, Loads prometheus.Counter
+	// Loads shards that were loaded from an image.
+	Retries, Rewinds, Loads prometheus.Counter
 
 	results   [posting.Unmatched + 1]prometheus.Counter
 	recharges prometheus.Counter
 	suspended prometheus.Counter
 	restored  prometheus.Counter
 	lagging   *prometheus.GaugeVec
+	halted    *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics of the debit stage.
@@ -32,17 +33,18 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Retries:   counter("retries_total", "Rounds that failed and were tried again."),
 		Rewinds:   counter("rewinds_total", "Times that a shard had lost what it had applied, and was rewound."),
-		Halts:     counter("halts_total", "Times that a shard was halted because it saw what cannot be."),
 		Loads:     counter("loads_total", "Times that a shard was loaded from an image."),
 		recharges: counter("recharges_wanted_total", "Recharges decided."),
 		suspended: counter("suspensions_total", "Accounts suspended."),
 		restored:  counter("restorations_total", "Accounts restored."),
 		lagging: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tollgate", Subsystem: "debit", Name: "lag_blocks",
 			Help: "Blocks of entries that a shard has not applied yet."}, []string{"shard"}),
+		halted: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "tollgate", Subsystem: "debit", Name: "halted",
+			Help: "1 while a shard stands still because it sees what cannot be, or needs a newer build."}, []string{"shard"}),
 	}
 	entries := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "tollgate", Subsystem: "debit", Name: "entries_total",
 		Help: "Entries applied, by result."}, []string{"result"})
-	registerer.MustRegister(entries, m.lagging)
+	registerer.MustRegister(entries, m.lagging, m.halted)
 	for r := posting.Repeated; r <= posting.Unmatched; r++ {
 		m.results[r] = entries.WithLabelValues(r.String())
 	}
@@ -51,6 +53,15 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 
 func (m *Metrics) lag(shard int32) prometheus.Gauge {
 	return m.lagging.WithLabelValues(strconv.Itoa(int(shard)))
+}
+
+// halt tells whether a shard stands still for a reason that is no operator's.
+func (m *Metrics) halt(shard int32, halted bool) {
+	value := 0.0
+	if halted {
+		value = 1
+	}
+	m.halted.WithLabelValues(strconv.Itoa(int(shard))).Set(value)
 }
 
 // count adds up the outcomes of one call.
@@ -81,4 +92,5 @@ func (m *Metrics) count(blocks []lua.BlockOutcomes) {
 // Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
 func (m *Metrics) Forget() {
 	m.lagging.Reset()
+	m.halted.Reset()
 }

@@ -12,14 +12,14 @@ import (
 // Metrics are those of the rate stage. Each loop has its own counts of records, added to the shared counters once a
 // round.
 type Metrics struct {
-	// Retries counts rounds that failed and were tried again, Halts sources that are not read any more, Unstamped messages
-	// that their broker did not stamp.
-	Retries, Halts, Unstamped prometheus.Counter
+	// Retries counts rounds that failed and were tried again, Unstamped messages that their broker did not stamp.
+	Retries, Unstamped prometheus.Counter
 
 	rated    [price.MessageOut + 1]prometheus.Counter
 	rejected [entry.OutOfBounds + 1]prometheus.Counter
 	lagging  *prometheus.GaugeVec
 	ahead    *prometheus.GaugeVec
+	halted   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics of the rate stage.
@@ -28,20 +28,20 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Retries: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "retries_total",
 			Help: "Rounds that failed and were tried again."}),
-		Halts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "halts_total",
-			Help: "Times that a source was halted because its log no longer holds what was not rated yet."}),
 		Unstamped: prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "unstamped_total",
 			Help: "Messages of topics that do not use LogAppendTime, as they must."}),
 		lagging: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "lag_messages",
 			Help: "Messages of a carrier topic that are not rated yet."}, []string{"topic", "partition"}),
 		ahead: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "source_ahead_seconds",
 			Help: "How far the newest record of a source was dated ahead of its arrival: the carrier's clock."}, []string{"topic", "partition"}),
+		halted: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "halted",
+			Help: "1 while a source is not read because its log no longer holds what was not rated yet."}, []string{"topic", "partition"}),
 	}
 	rated := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "records_total",
 		Help: "Records rated, by service."}, []string{"service"})
 	rejected := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "rejected_total",
 		Help: "Records rejected, by reason."}, []string{"reason"})
-	registerer.MustRegister(m.Retries, m.Halts, m.Unstamped, m.lagging, m.ahead, rated, rejected)
+	registerer.MustRegister(m.Retries, m.Unstamped, m.lagging, m.ahead, m.halted, rated, rejected)
 	for s := price.VoiceIn; s <= price.MessageOut; s++ {
 		m.rated[s] = rated.WithLabelValues(s.String())
 	}
@@ -89,8 +89,13 @@ func (m *Metrics) of(topic string, partition int32) gauges {
 	return gauges{m.lagging.WithLabelValues(topic, p), m.ahead.WithLabelValues(topic, p)}
 }
 
+func (m *Metrics) halt(topic string, partition int32) {
+	m.halted.WithLabelValues(topic, strconv.Itoa(int(partition))).Set(1)
+}
+
 // Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
 func (m *Metrics) Forget() {
 	m.lagging.Reset()
 	m.ahead.Reset()
+	m.halted.Reset()
 }

@@ -385,7 +385,7 @@ func (l *Loop) alarm(s *source, m *stream.Message) {
 // halt stops reading one source; the others go on.
 func (l *Loop) halt(s *source, reason string) {
 	s.halted = reason
-	l.Metrics.Halts.Inc()
+	l.Metrics.halt(s.Topic, s.Partition)
 	l.Logger.Error("BUG: source halted", "topic", s.Topic, "partition", s.Partition, "reason", reason)
 }
 

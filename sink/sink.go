@@ -281,7 +281,7 @@ func (l *Loop) accept(s *shard, m *stream.Message) {
 // halt stops one shard until its next owner, or this process started again, looks at it anew. The others go on.
 func (l *Loop) halt(s *shard, reason string) {
 	s.halted = reason
-	l.Metrics.Halts.Inc()
+	l.Metrics.halt(s.id)
 	l.Logger.Error("BUG: shard halted; see the runbook", "stage", "store", "shard", s.id, "reason", reason)
 }
 

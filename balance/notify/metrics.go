@@ -9,12 +9,13 @@ import (
 
 // Metrics are those of the act stage's events, shared by its loops.
 type Metrics struct {
-	// Retries counts rounds that failed and were tried again, Halts shards whose postings are not read any more, Skipped
-	// blocks of postings that the log holds again.
-	Retries, Halts, Skipped prometheus.Counter
+	// Retries counts rounds that failed and were tried again, Skipped blocks of postings that the log holds
+	// again.
+	Retries, Skipped prometheus.Counter
 
 	events  map[string]prometheus.Counter
 	lagging *prometheus.GaugeVec
+	halted  *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics.
@@ -27,15 +28,16 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		Retries: counter("retries_total", "Rounds that failed and were tried again."),
-		Halts:   counter("halts_total", "Times that a shard was halted because its postings are missing or damaged."),
 		Skipped: counter("skipped_total", "Blocks of postings that the log holds again, and that were skipped."),
 		events:  map[string]prometheus.Counter{},
 		lagging: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "lag_blocks",
 			Help: "Blocks of postings of a shard that are not looked at yet."}, []string{"shard"}),
+		halted: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "halted",
+			Help: "1 while a shard is not read because its postings are missing or damaged."}, []string{"shard"}),
 	}
 	events := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "events_total",
 		Help: "Events appended, by type; one that is sent again counts again."}, []string{"type"})
-	registerer.MustRegister(events, m.lagging)
+	registerer.MustRegister(events, m.lagging, m.halted)
 	for _, name := range append(slices.Clone(Types), RecordRejected) {
 		m.events[name] = events.WithLabelValues(name)
 	}
@@ -46,7 +48,10 @@ func (m *Metrics) lag(shard int32) prometheus.Gauge {
 	return m.lagging.WithLabelValues(strconv.Itoa(int(shard)))
 }
 
+func (m *Metrics) halt(shard int32) { m.halted.WithLabelValues(strconv.Itoa(int(shard))).Set(1) }
+
 // Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.
 func (m *Metrics) Forget() {
 	m.lagging.Reset()
+	m.halted.Reset()
 }

@@ -360,7 +360,7 @@ func (l *Loop) send(ctx context.Context) error {
 // halt stops reading one shard, until the process or the group's generation is a new one; the others go on.
 func (l *Loop) halt(s *shard, reason string) {
 	s.halted = reason
-	l.Metrics.Halts.Inc()
+	l.Metrics.halt(s.id)
 	l.Logger.Error("BUG: shard halted, no events are sent for it; see the runbook", "stage", "notify", "shard", s.id, "reason", reason)
 }
 

@@ -328,6 +328,10 @@ func TestHalts(t *testing.T) {
 		if l.shards[1].halted == "" || l.shards[0].halted != "" {
 			t.Errorf("%s: halted %q and %q", name, l.shards[0].halted, l.shards[1].halted)
 		}
+		shown := make(chan prometheus.Metric, len(l.shards))
+		if l.Metrics.halted.Collect(shown); len(shown) != 1 {
+			t.Errorf("%s: %d shards are shown as halted", name, len(shown))
+		}
 		if name != "cut" && !strings.HasSuffix(k.committed[1].Metadata, " 0") {
 			t.Errorf("%s: committed %+v", name, k.committed[1])
 		}

@@ -318,7 +318,7 @@ func (l *Loop) gather(s *shard, value []byte) error {
 // halt stops reading one shard, until the process or the group's generation is a new one; the others go on.
 func (l *Loop) halt(s *shard, reason string) {
 	s.halted = reason
-	l.Metrics.Halts.Inc()
+	l.Metrics.halt(s.id)
 	l.Logger.Error("BUG: shard halted, its late records are not decided; see the runbook", "stage", "late", "shard", s.id, "reason", reason)
 }
 
