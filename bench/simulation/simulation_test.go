@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -63,7 +65,7 @@ func runSeeds(from, count uint64, o Options, each func(seed uint64, r Result) (m
 }
 
 // TestSeeds runs seeds from SIM_FROM on and reports what they met: SIM_SEEDS of them, or as many as SIM_MINUTES allow, or
-// else a few.
+// else a few. It says every minute how far it is, and ends with its report when it is interrupted.
 func TestSeeds(t *testing.T) {
 	from, until := number("SIM_FROM", 1), time.Now().Add(100*365*24*time.Hour)
 	seeds := number("SIM_SEEDS", 200)
@@ -76,8 +78,11 @@ func TestSeeds(t *testing.T) {
 	if testing.Short() {
 		seeds = min(seeds, 40)
 	}
+	running, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	counts := map[string]int{}
 	began, failed := time.Now(), 0
+	said := began
 	var ran, steps, messages, records, entries int
 	runSeeds(from, seeds, Options{}, func(seed uint64, r Result) bool {
 		ran, steps, messages, records, entries = ran+1, steps+r.Steps, messages+r.Messages, records+r.Records, entries+r.Entries
@@ -88,7 +93,11 @@ func TestSeeds(t *testing.T) {
 			report(t, seed, r)
 			failed++
 		}
-		return failed < 10 && time.Now().Before(until)
+		if time.Since(said) >= time.Minute {
+			said = time.Now()
+			t.Logf("%6.0f s: %d seeds, %d violating", time.Since(began).Seconds(), ran, failed)
+		}
+		return failed < 10 && running.Err() == nil && time.Now().Before(until)
 	})
 	took := time.Since(began).Seconds()
 	t.Logf("%d seeds (%d to %d), %d violating, in %.1f s: %.1f seeds/s; %d steps, %d messages, %d records, %d blocks of entries",
