@@ -21,7 +21,7 @@ import (
 
 const (
 	name    = "chaos" // of the installation
-	session = 6 * time.Second
+	session = 3 * time.Second
 	// shortWindow makes ids be remembered for 13 hours only, so that records that are late by a day are asked for in ClickHouse.
 	shortWindow = "params:\n  - {param: window-ms, value: 46800000}\n"
 	// recordsPerCent keeps the number of recharges in bounds: the more records, the more money the accounts hold.
@@ -246,6 +246,7 @@ const commandsConfig = "commands.yml"
 func (in *installation) writeConfig(path, kafka, redis, clickhouse, listen string) error {
 	text := fmt.Sprintf(`installation: %s
 kafka: {brokers: [%q], replication: 1, session: %s}
+drain_within: 2s
 redis: {addresses: [%q]}
 clickhouse: {addresses: [%q]}
 audit: {image_entries: %d, image_every: 1m}

@@ -59,9 +59,16 @@ func between(d *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(d.Int64N(int64(most-least)+1))
 }
 
+// calm draws the pause before the next fault: mostly a short one, so that faults come into recovery from the one before,
+// and now and then a long one, in which records flow. The mean is a quarter of the way from least to most.
+func (l *lane) calm() time.Duration {
+	u := l.dice.Float64()
+	return l.least + time.Duration(u*u*u*float64(l.most-l.least))
+}
+
 // run strikes until timed ends. What was begun is undone under ctx, which lives longer.
 func (l *lane) run(ctx, timed context.Context, report *Report) error {
-	for pause(timed, between(l.dice, l.least, l.most)) {
+	for pause(timed, l.calm()) {
 		f := l.next()
 		if err := f.strike(ctx, l.dice, between(l.dice, f.least, f.most)); err != nil {
 			return fmt.Errorf("%s, %s: %w", l.name, f.name, err)

@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/Shopify/toxiproxy/v2"
@@ -36,11 +38,28 @@ func (l *link) address() string { return l.proxy.Listen }
 func (l *link) lead(server string) error {
 	l.one.Lock()
 	defer l.one.Unlock()
-	if err := l.proxy.Update(&toxiproxy.Proxy{Listen: l.proxy.Listen, Upstream: server, Enabled: true}); err != nil {
+	if err := listen(func() error {
+		return l.proxy.Update(&toxiproxy.Proxy{Listen: l.proxy.Listen, Upstream: server, Enabled: true})
+	}); err != nil {
 		return fmt.Errorf("cannot lead %s to %s: %w", l.name, server, err)
 	}
 	return nil
 }
+
+// listen tries again while the port is still taken by the listener that was just closed: a process that is being started at
+// that moment holds a copy of it, until it is the new program.
+func listen(start func() error) (err error) {
+	for began := time.Now(); ; time.Sleep(listenPause) {
+		if err = start(); !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > listenWithin {
+			return err
+		}
+	}
+}
+
+const (
+	listenPause  = 10 * time.Millisecond
+	listenWithin = 10 * time.Second
+)
 
 // cut closes all connections and refuses new ones, until it is mended.
 func (l *link) cut() {
@@ -52,7 +71,7 @@ func (l *link) cut() {
 func (l *link) mend() error {
 	l.one.Lock()
 	defer l.one.Unlock()
-	if err := l.proxy.Start(); err != nil && err != toxiproxy.ErrProxyAlreadyStarted {
+	if err := listen(l.proxy.Start); err != nil && err != toxiproxy.ErrProxyAlreadyStarted {
 		return fmt.Errorf("cannot mend %s: %w", l.name, err)
 	}
 	return nil

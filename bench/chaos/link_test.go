@@ -105,3 +105,27 @@ func TestLink(t *testing.T) {
 	must(<-spoilt)
 	expect("first")
 }
+
+// A port that is taken for a moment more, as by a copy of the closed listener in a program being started, is waited for.
+func TestLinkWaitsForItsPort(t *testing.T) {
+	server, _ := echo(t, "server")
+	l, err := newLink("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.cut()
+	for _, again := range []func() error{func() error { return l.lead(server) }, l.mend} {
+		l.cut()
+		taken, err := net.Listen("tcp", l.address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(5*listenPause, func() { taken.Close() })
+		if err := again(); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := ask(t, l.address(), "a"); answer != "server a\n" {
+			t.Fatalf("it answered %q, %v", answer, err)
+		}
+	}
+}

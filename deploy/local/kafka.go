@@ -177,6 +177,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=2097152
