@@ -38,13 +38,16 @@ func main() {
 	flag.IntVar(&cfg.RecordsPerSecond, "rate", cfg.RecordsPerSecond, "records a second of all carriers")
 	flag.IntVar(&cfg.Accounts, "accounts", cfg.Accounts, "accounts")
 	flag.IntVar(&cfg.Shards, "shards", cfg.Shards, "shards")
-	flag.DurationVar(&cfg.HealWithin, "heal", cfg.HealWithin, "how long it may take until everything is through after the last fault")
+	flag.DurationVar(&cfg.HealWithin, "heal", 0, "how long it may take until everything is through after the last fault (default 15 minutes and half of the time)")
 	flag.StringVar(&cfg.Tollgate, "tollgate", beside("tollgate"), "the tollgate binary")
 	flag.StringVar(&cfg.Oracle, "oracle", beside("tolloracle"), "the oracle's binary")
 	flag.StringVar(&cfg.DataDir, "keep", "", "keep data and logs in this folder")
 	flag.BoolVar(&asJSON, "json", asJSON, "print the report as JSON")
 	flag.Parse()
 	cfg.Duration = time.Duration(minutes * float64(time.Minute))
+	if cfg.HealWithin == 0 {
+		cfg.HealWithin = chaos.DefaultConfig().HealWithin + cfg.Duration/2
+	}
 	if cfg.Outage == 0 {
 		cfg.Outage = min(cfg.Duration/6, 20*time.Minute)
 	}
