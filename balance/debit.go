@@ -122,6 +122,7 @@ type shard struct {
 	beyond    time.Time // since when it claims to be ahead of its log; zero if it does not
 	untold    bool      // it does not know yet that postings up to shippedTo are in Kafka
 	reason    string    // why it is halted
+	shown     bool      // as halted, in the metrics
 }
 
 // NewLoop makes a loop over the given shards.
@@ -176,7 +177,22 @@ func (l *Loop) round(ctx, work context.Context) error {
 	if err := l.apply(work); err != nil {
 		return err
 	}
-	return l.ship(work)
+	if err := l.ship(work); err != nil {
+		return err
+	}
+	l.show()
+	return nil
+}
+
+// show tells which shards stand still for a reason that is no operator's. It looks at the end of a round: one that is asked
+// again counts as running until the script has refused it once more.
+func (l *Loop) show() {
+	for _, s := range l.shards {
+		if halted := s.phase == halted && !strings.HasPrefix(s.reason, lua.ByHand); halted != s.shown {
+			s.shown = halted
+			l.Metrics.halt(s.id, halted)
+		}
+	}
 }
 
 // ask reads the heads of shards that are new to the loop, idle for a while, or halted.
@@ -204,7 +220,6 @@ func (l *Loop) ask(ctx context.Context) error {
 		if err := l.hear(ctx, s, &l.heads[i], edges[i]); err != nil {
 			return err
 		}
-		l.Metrics.halt(s.id, s.phase == halted && !strings.HasPrefix(s.reason, lua.ByHand))
 	}
 	return nil
 }
@@ -261,7 +276,6 @@ func (l *Loop) halt(s *shard, reason string) {
 		l.Logger.Warn("debit: a shard waits: an operator halted it; let it go on with `tollgate shard resume`", "shard", s.id, "reason", reason)
 	default:
 		l.Logger.Error("BUG: shard halted; see `tollgate shard inspect`", "shard", s.id, "reason", reason)
-		l.Metrics.halt(s.id, true)
 	}
 	s.phase, s.reason = halted, reason
 }
@@ -270,7 +284,6 @@ func (l *Loop) halt(s *shard, reason string) {
 func (l *Loop) leave(s *shard, reason string) {
 	if s.reason != reason {
 		l.Logger.Error("debit: a shard waits for a newer build of tollgate to take it over", "shard", s.id, "reason", reason)
-		l.Metrics.halt(s.id, true)
 	}
 	s.phase, s.reason = halted, reason
 }

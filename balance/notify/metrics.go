@@ -9,8 +9,7 @@ import (
 
 // Metrics are those of the act stage's events, shared by its loops.
 type Metrics struct {
-	// Retries counts rounds that failed and were tried again, Skipped blocks of postings that the log holds
-	// again.
+	// Retries counts rounds that failed and were tried again, Skipped blocks of postings that the log holds again.
 	Retries, Skipped prometheus.Counter
 
 	events  map[string]prometheus.Counter

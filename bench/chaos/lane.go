@@ -35,8 +35,8 @@ func newLane(cfg *Config, name string, least, most time.Duration, faults ...faul
 	for _, c := range name {
 		salt = salt*131 + uint64(c)
 	}
-	calm := func(d time.Duration) time.Duration { return time.Duration(float64(d) * cfg.Calm) }
-	return &lane{name: name, least: calm(least), most: calm(most), faults: faults, dice: rand.New(rand.NewPCG(cfg.Seed, salt))}
+	scaled := func(d time.Duration) time.Duration { return time.Duration(float64(d) * cfg.Calm) }
+	return &lane{name: name, least: scaled(least), most: scaled(most), faults: faults, dice: rand.New(rand.NewPCG(cfg.Seed, salt))}
 }
 
 // next deals a fault: every card of the deck once before any comes again, so that short runs see every kind too.
