@@ -44,6 +44,10 @@ func main() {
 	flag.StringVar(&cfg.DataDir, "keep", "", "keep data and logs in this folder")
 	flag.BoolVar(&asJSON, "json", asJSON, "print the report as JSON")
 	flag.Parse()
+	if minutes <= 0 || cfg.Calm <= 0 || cfg.Outage < 0 || cfg.HealWithin < 0 {
+		fmt.Fprintln(os.Stderr, "tollchaos: --minutes and --calm must be more than 0, --outage and --heal not less")
+		os.Exit(exitFailed)
+	}
 	cfg.Duration = time.Duration(minutes * float64(time.Minute))
 	if cfg.HealWithin == 0 {
 		cfg.HealWithin = chaos.DefaultConfig().HealWithin + cfg.Duration/2
