@@ -87,6 +87,7 @@ type Deps struct {
 type Loop struct {
 	Deps
 	cfg       Config
+	retry     stream.Retry
 	topicID   stream.TopicID
 	shards    []*shard
 	fetching  []*shard // those of the last fetch, in its order
@@ -128,6 +129,7 @@ type shard struct {
 // NewLoop makes a loop over the given shards.
 func NewLoop(deps Deps, cfg Config, shards []int32) *Loop {
 	l := &Loop{Deps: deps, cfg: cfg}
+	l.retry = stream.Retry{Loop: "debit", Min: cfg.RetryMin, Max: cfg.RetryMax, Clock: deps.Clock, Logger: deps.Logger, Count: deps.Metrics.Retries.Inc}
 	for _, id := range shards {
 		l.shards = append(l.shards, &shard{id: id, call: lua.Call{Shard: id}})
 	}
@@ -138,24 +140,7 @@ func NewLoop(deps Deps, cfg Config, shards []int32) *Loop {
 func (l *Loop) Run(ctx context.Context) error {
 	work, cancel := stream.Outlive(ctx, l.cfg.Drain)
 	defer cancel()
-	pause := l.cfg.RetryMin
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
-		err := l.round(ctx, work)
-		if err == nil {
-			pause = l.cfg.RetryMin
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		l.Metrics.Retries.Inc()
-		l.Logger.Warn("debit: trying again", "error", err, "pause", pause)
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
-	}
-	return nil
+	return l.retry.Rounds(ctx, l.cfg.Linger, func(ctx context.Context) error { return l.round(ctx, work) })
 }
 
 // round takes every shard one step further. What must not be broken off goes by the context of work, which outlives ctx
@@ -428,7 +413,8 @@ func (l *Loop) answer(s *shard) {
 	s.used = 0
 }
 
-// ship appends the outcomes to the postings, in order, and waits until they are there.
+// ship appends the outcomes to the postings, in order, and does not give up until they are there or the loop is told to
+// stop: nothing after them may be appended before. A loop that stops here loses nothing; the journal has the outcomes.
 func (l *Loop) ship(ctx context.Context) error {
 	l.Writer.Reset()
 	gathered := 0
@@ -443,15 +429,8 @@ func (l *Loop) ship(ctx context.Context) error {
 				break
 			}
 			l.wire = posting.AppendTo(l.wire[:0], o.Offset, s.times[i], b.Len(), o.Bytes, s.wires[i])
-			err := l.Writer.Append(l.cfg.PostingsTopic, s.id, nil, l.wire)
-			if errors.Is(err, stream.ErrBatchFull) {
-				if err = l.send(ctx); err == nil {
-					l.Writer.Reset()
-					err = l.Writer.Append(l.cfg.PostingsTopic, s.id, nil, l.wire)
-				}
-			}
-			if err != nil {
-				return fmt.Errorf("cannot gather postings of shard %d: %w", s.id, err)
+			if err := l.retry.Append(ctx, l.Writer, l.cfg.PostingsTopic, s.id, nil, l.wire); err != nil {
+				return fmt.Errorf("cannot append postings of shard %d: %w", s.id, err)
 			}
 			gathered++
 		}
@@ -459,23 +438,14 @@ func (l *Loop) ship(ctx context.Context) error {
 	if gathered == 0 {
 		return nil
 	}
-	if err := l.send(ctx); err != nil {
-		return err
+	if err := l.retry.Send(ctx, l.Writer); err != nil {
+		return fmt.Errorf("cannot append postings: %w", err)
 	}
 	for _, s := range l.shards {
 		if s.phase == running && s.used > 0 {
 			l.Metrics.count(s.call.Reply.Outcomes)
 			s.shippedTo, s.next, s.reason = s.call.To, s.call.To+1, ""
 		}
-	}
-	return nil
-}
-
-// send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop:
-// nothing after it may be appended before. A loop that stops here loses nothing; the journal has the outcomes.
-func (l *Loop) send(ctx context.Context) error {
-	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
-		return fmt.Errorf("cannot append postings: %w", err)
 	}
 	return nil
 }

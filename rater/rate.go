@@ -44,6 +44,7 @@ type Deps struct {
 type Loop struct {
 	Deps
 	cfg        Config
+	retry      stream.Retry
 	generation stream.GenerationRef
 	sources    []*source
 	topics     []string // of the sources, each once
@@ -102,6 +103,7 @@ type block struct {
 // NewLoop makes a loop over partitions of carrier topics, for a member of the group's generation.
 func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, partitions map[string][]int32) *Loop {
 	l := &Loop{Deps: deps, cfg: cfg, generation: generation, ids: map[string]stream.TopicID{}, commits: map[string][]stream.CommitOffset{}}
+	l.retry = stream.Retry{Loop: "rate", Min: cfg.RetryMin, Max: cfg.RetryMax, Clock: deps.Clock, Logger: deps.Logger, Count: deps.Metrics.Retries.Inc}
 	for _, topic := range sortedKeys(partitions) {
 		l.topics = append(l.topics, topic)
 		for _, p := range partitions[topic] {
@@ -120,24 +122,8 @@ var errUnfinished = errors.New("blocks are left unacknowledged")
 func (l *Loop) Run(ctx context.Context) error {
 	work, cancel := stream.Outlive(ctx, l.cfg.Drain)
 	defer cancel()
-	pause := l.cfg.RetryMin
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
-		err := l.round(ctx, work)
-		switch {
-		case errors.Is(err, stream.ErrFenced):
-			return nil
-		case errors.Is(err, errUnfinished) && ctx.Err() == nil:
-			return err
-		case err == nil:
-			pause = l.cfg.RetryMin
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-		case ctx.Err() == nil:
-			l.Metrics.Retries.Inc()
-			l.Logger.Warn("rate: trying again", "error", err, "pause", pause)
-			l.Clock.Sleep(ctx, pause)
-			pause = min(2*pause, l.cfg.RetryMax)
-		}
+	if err := l.retry.Rounds(ctx, l.cfg.Linger, func(ctx context.Context) error { return l.round(ctx, work) }, errUnfinished); err != nil {
+		return err
 	}
 	if err := l.commit(work); err != nil && !errors.Is(err, stream.ErrFenced) {
 		l.Logger.Warn("rate: the last commit failed; records will be read and skipped again", "error", err)
@@ -405,8 +391,8 @@ func (l *Loop) write(ctx context.Context) error {
 		}
 	}
 	if gathered > 0 {
-		if err := l.send(ctx); err != nil {
-			return err
+		if err := l.retry.Send(ctx, l.Writer); err != nil {
+			return fmt.Errorf("cannot append entries: %w", err)
 		}
 	}
 	for _, s := range l.sources {
@@ -431,23 +417,8 @@ func (b *block) acknowledge() {
 // gather hands one block to the writer, which may have to send others first.
 func (l *Loop) gather(ctx context.Context, shard int32, b *block) error {
 	l.wire = b.AppendTo(l.wire[:0])
-	err := l.Writer.Append(l.cfg.EntriesTopic, shard, nil, l.wire)
-	if errors.Is(err, stream.ErrBatchFull) {
-		if err = l.send(ctx); err == nil {
-			l.Writer.Reset()
-			err = l.Writer.Append(l.cfg.EntriesTopic, shard, nil, l.wire)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("cannot gather entries of shard %d: %w", shard, err)
-	}
-	return nil
-}
-
-// send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop.
-func (l *Loop) send(ctx context.Context) error {
-	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
-		return fmt.Errorf("cannot append entries: %w", err)
+	if err := l.retry.Append(ctx, l.Writer, l.cfg.EntriesTopic, shard, nil, l.wire); err != nil {
+		return fmt.Errorf("cannot append entries of shard %d: %w", shard, err)
 	}
 	return nil
 }

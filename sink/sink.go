@@ -103,33 +103,17 @@ func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []in
 	return l
 }
 
-// Run stores until ctx ends, which is no error, or until the generation is over. Rows at hand are then dropped: the next
+// Run stores until ctx ends or the generation is over, which is no error. Rows at hand are then dropped: the next
 // owner reads them again.
 func (l *Loop) Run(ctx context.Context) error {
-	pause, last := l.cfg.RetryMin, ""
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
+	retry := stream.Retry{Loop: "store", Min: l.cfg.RetryMin, Max: l.cfg.RetryMax, Clock: l.Clock, Logger: l.Logger, Count: l.Metrics.Retries.Inc}
+	return retry.Rounds(ctx, l.cfg.Linger, func(ctx context.Context) error {
 		err := l.round(ctx)
-		switch {
-		case err == nil:
-			pause, last = l.cfg.RetryMin, ""
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-			continue
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, stream.ErrFenced):
-			return err
+		if err != nil {
+			l.measure(ctx)
 		}
-		l.Metrics.Retries.Inc()
-		if reason := err.Error(); reason != last {
-			l.Logger.Warn("store: trying again", "error", err, "pause", pause)
-			last = reason
-		}
-		l.measure(ctx)
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
-	}
-	return nil
+		return err
+	})
 }
 
 // round reads once and writes what is due. Where writing failed, it is done before more is read; where reading failed,

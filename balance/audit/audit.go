@@ -118,24 +118,8 @@ func NewLoop(deps Deps, cfg Config, shards []int32) *Loop {
 
 // Run audits until ctx ends, which is no error.
 func (l *Loop) Run(ctx context.Context) error {
-	pause := l.cfg.RetryMin
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
-		err := l.round(ctx)
-		if err == nil {
-			pause = l.cfg.RetryMin
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		l.Metrics.Retries.Inc()
-		l.Logger.Warn("audit: trying again", "error", err, "pause", pause)
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
-	}
-	return nil
+	retry := stream.Retry{Loop: "audit", Min: l.cfg.RetryMin, Max: l.cfg.RetryMax, Clock: l.Clock, Logger: l.Logger, Count: l.Metrics.Retries.Inc}
+	return retry.Rounds(ctx, l.cfg.Linger, l.round)
 }
 
 // round folds and compares what there is, and writes the images that are due.

@@ -74,6 +74,7 @@ type Deps struct {
 type Loop struct {
 	Deps
 	cfg        Config
+	retry      stream.Retry
 	generation stream.GenerationRef
 	topicID    stream.TopicID
 	shards     []*shard
@@ -99,6 +100,7 @@ type shard struct {
 // NewLoop makes a loop over the given shards, for a member of the group's generation.
 func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []int32) *Loop {
 	l := &Loop{Deps: deps, cfg: cfg, generation: generation, sent: map[string]int{}}
+	l.retry = stream.Retry{Loop: "notify", Min: cfg.RetryMin, Max: cfg.RetryMax, Clock: deps.Clock, Logger: deps.Logger, Count: deps.Metrics.Retries.Inc}
 	for _, id := range shards {
 		l.shards = append(l.shards, &shard{id: id})
 	}
@@ -108,22 +110,8 @@ func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []in
 // Run tells until ctx ends, which is no error; what is told by then is committed. It ends early, without an error, when
 // its generation of the group is over.
 func (l *Loop) Run(ctx context.Context) error {
-	pause := l.cfg.RetryMin
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
-		err := l.round(ctx)
-		switch {
-		case err == nil:
-			pause = l.cfg.RetryMin
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-		case errors.Is(err, stream.ErrFenced):
-			return nil
-		case ctx.Err() == nil:
-			l.Metrics.Retries.Inc()
-			l.Logger.Warn("notify: trying again", "error", err, "pause", pause)
-			l.Clock.Sleep(ctx, pause)
-			pause = min(2*pause, l.cfg.RetryMax)
-		}
+	if err := l.retry.Rounds(ctx, l.cfg.Linger, l.round); err != nil {
+		return err
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.RetryMax)
 	defer cancel()
@@ -150,8 +138,8 @@ func (l *Loop) round(ctx context.Context) error {
 			failure = err
 		}
 	}
-	if err := l.send(ctx); err != nil {
-		return err
+	if err := l.retry.Send(ctx, l.Writer); err != nil {
+		return fmt.Errorf("cannot append events: %w", err)
 	}
 	for _, s := range l.shards {
 		s.told = s.taken
@@ -246,39 +234,21 @@ func (l *Loop) accept(ctx context.Context, s *shard, m *stream.Message) error {
 		s.taken.Next = m.Offset + 1
 		return nil
 	}
-	speaks, err := anySpeaks(m.Value)
-	if err == nil && speaks {
+	found, err := posting.Any(m.Value, speaks)
+	if err == nil && found {
 		err = l.block.Decode(m.Value)
 	}
 	if err != nil {
 		l.halt(s, fmt.Sprintf("%s[%d] at offset %d: %v", l.cfg.PostingsTopic, s.id, m.Offset, err))
 		return nil
 	}
-	if speaks {
+	if found {
 		if err := l.tell(ctx, s); err != nil {
 			return err
 		}
 	}
 	s.taken = posting.Cursor{Next: m.Offset + 1, Last: offset}
 	return nil
-}
-
-// anySpeaks tells whether some posting of a block may make an event. Most blocks are calls that change no level, and
-// are not decoded any further.
-func anySpeaks(src []byte) (bool, error) {
-	outcomes, _, count, err := posting.Split(src)
-	if err != nil {
-		return false, err
-	}
-	if len(outcomes) < posting.OutcomesLen(count) {
-		return false, fmt.Errorf("%w: %d bytes of outcomes for %d entries", posting.ErrCorrupt, len(outcomes), count)
-	}
-	for i := range count {
-		if speaks(posting.Peek(outcomes, i)) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // tell gathers the events of the block that is decoded.
@@ -335,25 +305,10 @@ func (l *Loop) announce(ctx context.Context, s *shard, e *Event) error {
 
 // gather hands what stands in wire to the writer, which may have to send others first.
 func (l *Loop) gather(ctx context.Context, topic string, shard int32, key []byte, kind string) error {
-	err := l.Writer.Append(topic, shard, key, l.wire)
-	if errors.Is(err, stream.ErrBatchFull) {
-		if err = l.send(ctx); err == nil {
-			l.Writer.Reset()
-			err = l.Writer.Append(topic, shard, key, l.wire)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("cannot gather what shard %d has to tell: %w", shard, err)
+	if err := l.retry.Append(ctx, l.Writer, topic, shard, key, l.wire); err != nil {
+		return fmt.Errorf("cannot append what shard %d has to tell: %w", shard, err)
 	}
 	l.sent[kind]++
-	return nil
-}
-
-// send appends what the writer gathered and does not give up until it is in the log, or the loop is told to stop.
-func (l *Loop) send(ctx context.Context) error {
-	if err := stream.SendAll(ctx, l.Writer, l.Clock, l.cfg.RetryMin, l.cfg.RetryMax, l.Metrics.Retries.Inc); err != nil {
-		return fmt.Errorf("cannot append events: %w", err)
-	}
 	return nil
 }
 

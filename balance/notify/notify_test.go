@@ -411,7 +411,7 @@ func quietBlock(n int) []byte {
 func TestQuietBlocksAllocateNothing(t *testing.T) {
 	wire := quietBlock(1000)
 	if n := testing.AllocsPerRun(100, func() {
-		if speaks, err := anySpeaks(wire); speaks || err != nil {
+		if speaks, err := posting.Any(wire, speaks); speaks || err != nil {
 			t.Fatal(speaks, err)
 		}
 	}); n != 0 {
@@ -422,13 +422,7 @@ func TestQuietBlocksAllocateNothing(t *testing.T) {
 func BenchmarkQuietBlock(b *testing.B) {
 	wire := quietBlock(1000)
 	for b.Loop() {
-		_, _ = anySpeaks(wire)
+		_, _ = posting.Any(wire, speaks)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/entry")
-}
-
-func FuzzAnySpeaks(f *testing.F) {
-	f.Add(quietBlock(2))
-	f.Add([]byte("TGP1"))
-	f.Fuzz(func(t *testing.T, wire []byte) { _, _ = anySpeaks(wire) })
 }

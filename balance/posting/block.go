@@ -82,6 +82,24 @@ func Split(src []byte) (outcomes, entries []byte, count int, err error) {
 	return src[headerLen : headerLen+n], src[headerLen+n:], int(le.Uint32(src[12:])), nil
 }
 
+// Any tells whether some posting of the block in src is one that the caller looks for, by its result and flags. Most
+// blocks have none for most readers, and need not be decoded. The error wraps ErrCorrupt.
+func Any(src []byte, wanted func(Result, Flags) bool) (bool, error) {
+	outcomes, _, count, err := Split(src)
+	if err != nil {
+		return false, err
+	}
+	if len(outcomes) < OutcomesLen(count) {
+		return false, fmt.Errorf("%w: %d bytes of outcomes for %d entries", ErrCorrupt, len(outcomes), count)
+	}
+	for i := range count {
+		if wanted(Peek(outcomes, i)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // Decode refills the block from src, which it copies. The error wraps ErrCorrupt or entry.ErrCorrupt.
 func (b *Block) Decode(src []byte) error {
 	outcomes, entries, count, err := Split(src)

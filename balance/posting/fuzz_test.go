@@ -3,6 +3,7 @@ package posting
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/tollgate/tollgate/rater/entry"
@@ -24,6 +25,7 @@ func FuzzBlock(f *testing.F) {
 	f.Fuzz(func(t *testing.T, offset, appendMs int64, count int, outcomes, entries []byte) {
 		wire := AppendTo(nil, offset, appendMs, count, outcomes, entries)
 		var b Block
+		found, anyErr := Any(wire, func(r Result, _ Flags) bool { return r == Charged })
 		if err := b.Decode(wire); err != nil {
 			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, entry.ErrCorrupt) {
 				t.Fatal(err)
@@ -33,6 +35,10 @@ func FuzzBlock(f *testing.F) {
 		var e entry.Entry
 		for i := range b.Entries.Len() {
 			b.Entries.Get(i, &e)
+		}
+		charged := slices.ContainsFunc(b.Outcomes, func(o Outcome) bool { return o.Result == Charged })
+		if anyErr != nil || found != charged {
+			t.Fatalf("Any finds a charge: %v, %v; there is one: %v", found, anyErr, charged)
 		}
 		if b.EntryOffset != offset || b.AppendMs != appendMs || b.Entries.Len() != len(b.Outcomes) {
 			t.Fatalf("offset %d, append time %d, %d entries, %d outcomes", b.EntryOffset, b.AppendMs, b.Entries.Len(), len(b.Outcomes))

@@ -40,23 +40,8 @@ func NewReconciler(deps Deps, cfg Config, shards []int32) (*Reconciler, error) {
 
 // Run reconciles until ctx ends, which is no error.
 func (r *Reconciler) Run(ctx context.Context) error {
-	pause := r.cfg.RetryMin
-	for ctx.Err() == nil {
-		err := r.round(ctx)
-		if err == nil {
-			pause = r.cfg.RetryMin
-			r.Clock.Sleep(ctx, r.cfg.ReconcileEvery)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		r.Metrics.Retries.Inc()
-		r.Logger.Warn("reconcile: trying again", "error", err, "pause", pause)
-		r.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, r.cfg.RetryMax)
-	}
-	return nil
+	retry := stream.Retry{Loop: "reconcile", Min: r.cfg.RetryMin, Max: r.cfg.RetryMax, Clock: r.Clock, Logger: r.Logger, Count: r.Metrics.Retries.Inc}
+	return retry.Rounds(ctx, r.cfg.ReconcileEvery, r.round)
 }
 
 // round compares one report. Only when all of it could be compared does the next one begin later.

@@ -73,23 +73,8 @@ func NewWorker(deps Deps, cfg Config, shards []int32) (*Worker, error) {
 
 // Run recharges until ctx ends, which is no error. A charge that is under way then is looked up by whoever comes next.
 func (w *Worker) Run(ctx context.Context) error {
-	pause := w.cfg.RetryMin
-	for ctx.Err() == nil {
-		err := w.round(ctx)
-		if err == nil {
-			pause = w.cfg.RetryMin
-			w.Clock.Sleep(ctx, w.cfg.PollEvery)
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		w.Metrics.Retries.Inc()
-		w.Logger.Warn("recharge: trying again", "error", err, "pause", pause)
-		w.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, w.cfg.RetryMax)
-	}
-	return nil
+	retry := stream.Retry{Loop: "recharge", Min: w.cfg.RetryMin, Max: w.cfg.RetryMax, Clock: w.Clock, Logger: w.Logger, Count: w.Metrics.Retries.Inc}
+	return retry.Rounds(ctx, w.cfg.PollEvery, w.round)
 }
 
 // round takes every intent that is due as far as it goes. Shards that cannot be read do not hinder the others.

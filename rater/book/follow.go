@@ -54,6 +54,7 @@ type FollowDeps struct {
 type Follower struct {
 	FollowDeps
 	cfg     FollowConfig
+	retry   stream.Retry
 	builder *Builder
 	next    int64 // -1 until the start of the log is known
 	imaged  int64 // offset of the newest image that is known
@@ -65,6 +66,7 @@ type Follower struct {
 // NewFollower makes a Follower at the start of the log.
 func NewFollower(deps FollowDeps, cfg FollowConfig) *Follower {
 	f := &Follower{FollowDeps: deps, cfg: cfg, builder: NewBuilder(), next: -1}
+	f.retry = stream.Retry{Loop: "book", Min: cfg.RetryMin, Max: cfg.RetryMax, Clock: deps.Clock, Logger: deps.Logger}
 	f.newest.Store(f.builder.Book())
 	return f
 }
@@ -74,8 +76,7 @@ func (f *Follower) Book() *Book { return f.newest.Load() }
 
 // Run follows the log until ctx ends, which is no error, and writes heartbeats when it is silent.
 func (f *Follower) Run(ctx context.Context) error {
-	pause := f.cfg.RetryMin
-	for ctx.Err() == nil {
+	return f.retry.Rounds(ctx, 0, func(ctx context.Context) error {
 		err := f.step(ctx)
 		if err == nil {
 			err = f.beat(ctx)
@@ -83,15 +84,8 @@ func (f *Follower) Run(ctx context.Context) error {
 		if err == nil && f.cfg.ImagesTopic != "" && f.builder.Offset()-f.imaged >= f.cfg.ImageRecords {
 			err = f.writeImage(ctx)
 		}
-		if err == nil || ctx.Err() != nil {
-			pause = f.cfg.RetryMin
-			continue
-		}
-		f.Logger.Warn("book: trying again", "error", err, "pause", pause)
-		f.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, f.cfg.RetryMax)
-	}
-	return nil
+		return err
+	})
 }
 
 // CatchUp reads to where the log ends now.
@@ -149,29 +143,16 @@ func (f *Follower) append(ctx context.Context, records []Record) error {
 		if err != nil {
 			return err
 		}
-		if err := f.gather(ctx, f.cfg.Topic, nil, value); err != nil {
+		if err := f.retry.Append(ctx, f.Writer, f.cfg.Topic, 0, nil, value); err != nil {
 			return err
 		}
 	}
 	return f.send(ctx)
 }
 
-// gather hands a message to the writer, which may have to send others first.
-func (f *Follower) gather(ctx context.Context, topic string, key, value []byte) error {
-	err := f.Writer.Append(topic, 0, key, value)
-	if !errors.Is(err, stream.ErrBatchFull) {
-		return err
-	}
-	if err := f.send(ctx); err != nil {
-		return err
-	}
-	f.Writer.Reset()
-	return f.Writer.Append(topic, 0, key, value)
-}
-
 // send does not give up before ctx ends: a copy that arrives twice counts once.
 func (f *Follower) send(ctx context.Context) error {
-	if err := stream.SendAll(ctx, f.Writer, f.Clock, f.cfg.RetryMin, f.cfg.RetryMax, func() {}); err != nil {
+	if err := f.retry.Send(ctx, f.Writer); err != nil {
 		return fmt.Errorf("cannot write to the book: %w", err)
 	}
 	return nil
@@ -281,7 +262,7 @@ func (f *Follower) writeImage(ctx context.Context) error {
 	id := uuid.New()
 	f.Writer.Reset()
 	for _, chunk := range f.builder.Image() {
-		if err := f.gather(ctx, f.cfg.ImagesTopic, id[:], chunk); err != nil {
+		if err := f.retry.Append(ctx, f.Writer, f.cfg.ImagesTopic, 0, id[:], chunk); err != nil {
 			return err
 		}
 	}

@@ -67,26 +67,6 @@ func (SystemClock) Sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Pace waits until a round that began then has lasted at least so long: what comes meanwhile shares the next one's calls.
-func Pace(ctx context.Context, clock Clock, began time.Time, least time.Duration) {
-	if rest := least - clock.Now().Sub(began); rest > 0 {
-		clock.Sleep(ctx, rest)
-	}
-}
-
-// SendAll sends what the writer gathered and does not give up until it is in the log, ctx ends, or no retry can help. It
-// pauses between tries, from least to most, and calls again before each but the first.
-func SendAll(ctx context.Context, writer Writer, clock Clock, least, most time.Duration, again func()) error {
-	for pause := least; ; pause = min(2*pause, most) {
-		err := writer.Send(ctx)
-		if err == nil || ctx.Err() != nil || !Retriable(err) {
-			return err
-		}
-		again()
-		clock.Sleep(ctx, pause)
-	}
-}
-
 // Outlive gives a context that ends when the returned function is called, or d after ctx has ended: for finishing what is
 // begun when a loop is told to stop.
 func Outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {

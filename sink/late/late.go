@@ -123,27 +123,8 @@ func NewLoop(deps Deps, cfg Config, generation stream.GenerationRef, shards []in
 // over. Records that wait are then dropped: the next owner finds them again.
 func (l *Loop) Run(ctx context.Context) error {
 	defer l.drop()
-	pause, last := l.cfg.RetryMin, ""
-	for ctx.Err() == nil {
-		began := l.Clock.Now()
-		err := l.round(ctx)
-		switch {
-		case err == nil:
-			pause, last = l.cfg.RetryMin, ""
-			stream.Pace(ctx, l.Clock, began, l.cfg.Linger)
-			continue
-		case ctx.Err() != nil, errors.Is(err, stream.ErrFenced):
-			return nil
-		}
-		l.Metrics.Retries.Inc()
-		if reason := err.Error(); reason != last {
-			l.Logger.Warn("late: trying again", "error", err, "pause", pause)
-			last = reason
-		}
-		l.Clock.Sleep(ctx, pause)
-		pause = min(2*pause, l.cfg.RetryMax)
-	}
-	return nil
+	retry := stream.Retry{Loop: "late", Min: l.cfg.RetryMin, Max: l.cfg.RetryMax, Clock: l.Clock, Logger: l.Logger, Count: l.Metrics.Retries.Inc}
+	return retry.Rounds(ctx, l.cfg.Linger, l.round)
 }
 
 // drop forgets what waits.
@@ -257,7 +238,7 @@ func (l *Loop) accept(s *shard, m *stream.Message) error {
 		s.taken.Next = m.Offset + 1
 		return nil
 	}
-	found, err := anyLate(m.Value)
+	found, err := posting.Any(m.Value, late)
 	if err == nil && found {
 		err = l.gather(s, m.Value)
 	}
@@ -268,22 +249,8 @@ func (l *Loop) accept(s *shard, m *stream.Message) error {
 	return nil
 }
 
-// anyLate tells whether some posting of a block is late. Hardly any block has one, and the others are not decoded.
-func anyLate(src []byte) (bool, error) {
-	outcomes, _, count, err := posting.Split(src)
-	if err != nil {
-		return false, err
-	}
-	if len(outcomes) < posting.OutcomesLen(count) {
-		return false, fmt.Errorf("%w: %d bytes of outcomes for %d entries", posting.ErrCorrupt, len(outcomes), count)
-	}
-	for i := range count {
-		if result, _ := posting.Peek(outcomes, i); result == posting.Late {
-			return true, nil
-		}
-	}
-	return false, nil
-}
+// late tells whether a posting is one that this stage decides.
+func late(result posting.Result, _ posting.Flags) bool { return result == posting.Late }
 
 // gather makes the release of each late record of a block. The time up to which ClickHouse was seen is, to begin with, the
 // append time of that block: ClickHouse is asked when it holds the block and all before it.

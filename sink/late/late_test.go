@@ -254,7 +254,7 @@ func BenchmarkReadPostingsWithoutLate(b *testing.B) {
 	}
 	value := posting.AppendTo(nil, 0, 1, len(outcomes), posting.AppendOutcomes(nil, outcomes), entries.AppendTo(nil))
 	for b.Loop() {
-		if late, err := anyLate(value); late || err != nil {
+		if late, err := posting.Any(value, late); late || err != nil {
 			b.Fatal(late, err)
 		}
 	}
@@ -263,7 +263,7 @@ func BenchmarkReadPostingsWithoutLate(b *testing.B) {
 
 func TestReadingPostingsWithoutLateDoesNotAllocate(t *testing.T) {
 	value := posting.AppendTo(nil, 0, 1, 1, posting.AppendOutcomes(nil, []posting.Outcome{{Result: posting.Charged}}), nil)
-	if n := testing.AllocsPerRun(100, func() { _, _ = anyLate(value) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { _, _ = posting.Any(value, late) }); n > 0 {
 		t.Errorf("%v allocations for a block", n)
 	}
 }
