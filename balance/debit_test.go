@@ -1,8 +1,10 @@
 package balance
 
 import (
+	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -52,6 +54,44 @@ func TestHaltedIsShown(t *testing.T) {
 		}
 	}
 }
+
+// A shard that stands at or beyond the end of its log may be ahead of it for a moment; one that stays so for ten seconds has
+// applied what Kafka lost, and halts. Any look at which it stands before the end begins anew, and so does a shard loaded
+// again.
+func TestBeyondTheEnd(t *testing.T) {
+	clock := &standing{now: time.UnixMilli(1_790_000_000_000)}
+	l := NewLoop(Deps{Clock: clock, Metrics: NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler)}, DefaultConfig(), []int32{3})
+	s := l.shards[0]
+	for i, look := range []struct {
+		after   time.Duration
+		wm, end int64
+		want    phase
+	}{
+		{0, 9, 10, running}, // at the end, as a shard at rest is
+		{time.Hour, 9, 10, running},
+		{0, 10, 10, running}, // applied, and not there
+		{9999 * time.Millisecond, 10, 10, running},
+		{0, 10, 11, running}, // the log has it after all
+		{time.Millisecond, 11, 11, running},
+		{9999 * time.Millisecond, 12, 11, running},
+		{time.Millisecond, 12, 11, halted},
+		{time.Hour, 12, 11, halted},
+		{0, 8, 11, running}, // loaded again from an image
+	} {
+		clock.now = clock.now.Add(look.after)
+		head := lua.Head{Initialized: true, WM: look.wm, Base: look.wm}
+		if err := l.hear(t.Context(), s, &head, stream.Offsets{End: look.end}); err != nil || s.phase != look.want {
+			t.Fatalf("look %d: phase %v, not %v; %v", i, s.phase, look.want, err)
+		}
+	}
+}
+
+// standing is a clock that stands still until it is moved.
+type standing struct{ now time.Time }
+
+func (c *standing) Now() time.Time { return c.now }
+
+func (c *standing) Sleep(context.Context, time.Duration) {}
 
 // gauge reads the only series of a gauge, 0 where there is none.
 func gauge(t *testing.T, registry *prometheus.Registry, name string) (value float64) {
