@@ -18,12 +18,15 @@ import (
 func TestHouse(t *testing.T) {
 	h := openHouse(t)
 	for name, rule := range map[string]func(*testing.T){
-		"floors": h.floors, "stages": h.stages, "drivers": h.drivers, "pure": h.pure, "clock": h.clock, "names": h.names,
+		"top": h.top, "floors": h.floors, "stages": h.stages, "drivers": h.drivers, "pure": h.pure, "clock": h.clock, "names": h.names,
 		"readmes": h.readmes, "links": h.links, "comments": h.comments, "lengths": h.lengths, "requirements": h.requirements,
 	} {
 		t.Run(name, rule)
 	}
 }
+
+// topLevel is all that stands at the root of the tree, names that begin with a dot aside; bin is not under version control.
+var topLevel = []string{"cmd", "rater", "balance", "sink", "bench", "deploy", "go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "bin"}
 
 // mayImport says which parts of the tree the code of a part may import, tests aside; the longest name counts. A floor
 // imports its own rooms and those of the floors before it in the flow, so that nothing upstream knows what is downstream.
@@ -101,6 +104,19 @@ var tooLong = map[string]int{
 	"rater/stream/stream_test.go":           538,
 	"sink/late/world_test.go":               516,
 	"sink/servers_test.go: TestRealServers": 87,
+}
+
+// top: nothing else stands at the root, such as a binary that `go build` left there.
+func (h *house) top(t *testing.T) {
+	entries, err := os.ReadDir(houseRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); !strings.HasPrefix(name, ".") && !slices.Contains(topLevel, name) {
+			t.Errorf("%s does not belong at the top level: remove it", name)
+		}
+	}
 }
 
 // floors: nobody imports what comes after it in the flow, and nobody imports cmd.
