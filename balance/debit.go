@@ -194,6 +194,7 @@ func (l *Loop) ask(ctx context.Context) error {
 	}
 	l.heads = append(l.heads[:0], make([]lua.Head, len(l.ids))...)
 	if err := l.Shards.Heads(ctx, l.ids, l.heads); err != nil {
+		l.measure(ctx)
 		return fmt.Errorf("cannot read the heads of shards %v: %w", l.ids, err)
 	}
 	edges, err := l.Topics.ListOffsets(ctx, l.cfg.EntriesTopic, l.ids)
@@ -209,6 +210,21 @@ func (l *Loop) ask(ctx context.Context) error {
 	return nil
 }
 
+// measure shows how far the shards that were to be asked are behind, while Redis does not say: from where they were left.
+func (l *Loop) measure(ctx context.Context) {
+	edges, err := l.Topics.ListOffsets(ctx, l.cfg.EntriesTopic, l.ids)
+	if err != nil {
+		return // what failed before is tried again, and says what is wrong
+	}
+	for i, s := range l.calling {
+		if !s.heard.IsZero() {
+			l.lag(s, edges[i].End-s.next)
+		}
+	}
+}
+
+func (l *Loop) lag(s *shard, blocks int64) { l.Metrics.lag(s.id).Set(float64(max(0, blocks))) }
+
 // hear draws the conclusions from where a shard says it stands.
 func (l *Loop) hear(ctx context.Context, s *shard, h *lua.Head, edges stream.Offsets) error {
 	switch {
@@ -218,6 +234,7 @@ func (l *Loop) hear(ctx context.Context, s *shard, h *lua.Head, edges stream.Off
 	case !h.Initialized:
 		return l.load(ctx, s, edges)
 	case h.Halted != "":
+		l.lag(s, edges.End-h.WM-1)
 		l.halt(s, h.Halted)
 		return nil
 	case h.TopicID != l.topicID:
@@ -236,7 +253,7 @@ func (l *Loop) hear(ctx context.Context, s *shard, h *lua.Head, edges stream.Off
 // compareWithLog handles a shard that stands outside of what its log still holds.
 func (l *Loop) compareWithLog(ctx context.Context, s *shard, h *lua.Head, edges stream.Offsets) error {
 	start, end := edges.Start, edges.End
-	l.Metrics.lag(s.id).Set(float64(max(0, end-h.WM-1)))
+	l.lag(s, end-h.WM-1)
 	switch {
 	case h.WM+1 < start: // a master from before the log was cut
 		l.Logger.Warn("debit: the shard stands before the start of its log, it will be loaded again", "shard", s.id, "wm", h.WM, "start", start)
@@ -341,7 +358,7 @@ func (l *Loop) take(s *shard, fetched *stream.Fetched) {
 			break
 		}
 		entries += b.Len()
-		l.Metrics.lag(s.id).Set(float64(fetched.HighWatermark - m.Offset - 1))
+		l.lag(s, fetched.HighWatermark-m.Offset-1)
 		s.wires[s.used], s.times[s.used] = m.Value, m.AppendTime
 		s.call.Blocks = append(s.call.Blocks[:s.used], lua.BlockRef{Offset: m.Offset, AppendMs: m.AppendTime, Entries: b})
 	}

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -84,6 +85,51 @@ func TestBeyondTheEnd(t *testing.T) {
 			t.Fatalf("look %d: phase %v, not %v; %v", i, s.phase, look.want, err)
 		}
 	}
+}
+
+// How far a shard is behind is shown also where it does not move: an operator halted it, or Redis does not answer.
+func TestLagIsShown(t *testing.T) {
+	registry, clock, away := prometheus.NewRegistry(), &standing{now: time.UnixMilli(1_790_000_000_000)}, &absent{}
+	l := NewLoop(Deps{Clock: clock, Shards: away, Topics: away, Metrics: NewMetrics(registry), Logger: slog.New(slog.DiscardHandler)}, DefaultConfig(), []int32{3})
+	expect := func(when string, want float64) {
+		t.Helper()
+		if shown := gauge(t, registry, "tollgate_debit_lag_blocks"); shown != want {
+			t.Errorf("%s: %v blocks behind, not %v", when, shown, want)
+		}
+	}
+	away.end, away.head = 10, lua.Head{Initialized: true, WM: 6, Base: 6}
+	if err := l.ask(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect("running", 3)
+	clock.now, away.end, away.head.Halted = clock.now.Add(time.Minute), 20, lua.ByHand+"a look"
+	if err := l.ask(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect("halted by hand", 13)
+	clock.now, away.end, away.failure = clock.now.Add(time.Minute), 30, errors.New("connection refused")
+	if err := l.ask(t.Context()); !errors.Is(err, away.failure) {
+		t.Fatal(err)
+	}
+	expect("without Redis", 23)
+}
+
+// absent is a Redis that only says where a shard stands, if anything, and a Kafka that only says where its log ends.
+type absent struct {
+	Shards
+	stream.Topics
+	head    lua.Head
+	failure error
+	end     int64
+}
+
+func (a *absent) Heads(_ context.Context, _ []int32, heads []lua.Head) error {
+	heads[0] = a.head
+	return a.failure
+}
+
+func (a *absent) ListOffsets(context.Context, string, []int32) ([]stream.Offsets, error) {
+	return []stream.Offsets{{End: a.end}}, nil
 }
 
 // standing is a clock that stands still until it is moved.

@@ -176,6 +176,7 @@ func (l *Loop) start(ctx context.Context) error {
 			}
 		}
 		s.state, s.postings, s.imaged, s.entries = state, postings, state.WM, 0
+		l.Metrics.of(s.id, state)
 		s.imagedAt = l.Clock.Now().Add(-l.cfg.ImageEvery * time.Duration(i) / time.Duration(len(l.shards)))
 	}
 	l.started = true
@@ -207,7 +208,7 @@ func (l *Loop) compare(s *shard, postings, entries *stream.Fetched) error {
 		}
 		s.postings = p.Offset + 1
 	}
-	l.Metrics.of(s.id, s.state, l.Clock.Now())
+	l.Metrics.of(s.id, s.state)
 	return l.hindered(s, postings.Err, entries.Err)
 }
 
@@ -236,6 +237,7 @@ func (l *Loop) audit(s *shard, p, e *stream.Message) bool {
 	}
 	if errors.Is(err, ledger.ErrVersion) { // nothing is wrong: whoever has the build audits it
 		s.stopped = err.Error()
+		l.Metrics.halt(s.id)
 		l.Logger.Error("audit: a shard is not audited by this build", "shard", s.id, "entry", e.Offset, "reason", err)
 		return false
 	}
@@ -281,6 +283,7 @@ func (l *Loop) differ(s *shard, what string) {
 // stop ends the audit of one shard: what it reads cannot be. The others go on.
 func (l *Loop) stop(s *shard, reason string) {
 	s.stopped = reason
+	l.Metrics.halt(s.id)
 	l.Metrics.Differences.Inc()
 	l.Logger.Error("BUG: audit stopped", "shard", s.id, "reason", reason)
 }

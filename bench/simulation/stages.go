@@ -34,7 +34,7 @@ type Shared struct {
 func NewShared() *Shared {
 	r := prometheus.NewRegistry
 	return &Shared{rater.NewMetrics(r()), balance.NewMetrics(r()), sink.NewMetrics(r()), late.NewMetrics(r()),
-		notify.NewMetrics(r()), recharge.NewMetrics(r()), audit.NewMetrics(r())}
+		notify.NewMetrics(r()), recharge.NewMetrics(r()), audit.NewMetrics(r(), stream.SystemClock{})}
 }
 
 // stage is a consumer group: its members' loops share the partitions of its topics out.

@@ -244,7 +244,7 @@ func (a *App) store(ctx context.Context) error {
 }
 
 func (a *App) audit(ctx context.Context) error {
-	metrics := audit.NewMetrics(a.registry)
+	metrics := audit.NewMetrics(a.registry, a.clock)
 	return a.run(ctx, stage{name: "audit", metrics: metrics, topics: []string{a.topics.postings}, loops: a.cfg.Audit.Loops,
 		loop: func(_ stream.Generation, share map[string][]int32) runner {
 			cfg := audit.DefaultConfig()
