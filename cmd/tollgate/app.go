@@ -88,6 +88,10 @@ func (a *App) Serve(ctx context.Context) error {
 		a.clock.Sleep(ctx, time.Second)
 	}
 	group.Go(func() error { return a.follower.Run(ctx) })
+	group.Go(func() error { return a.watchInstallation(ctx) })
+	if a.belong() != nil { // no stage begins on the logs of another installation
+		return group.Wait()
+	}
 	run := map[string]func(context.Context) error{
 		"rate": a.rate, "debit": a.debit, "store": a.store, "audit": a.audit,
 		"act": a.act, "recharge": a.recharge, "late": a.late,
@@ -107,6 +111,24 @@ func (a *App) Serve(ctx context.Context) error {
 	err := group.Wait()
 	a.logger.Info("tollgate stopped")
 	return err
+}
+
+// belong tells whether the book, as far as it is opened, is that of the configured installation. Under another name the
+// charges of an open recharge would have other keys, and be made again.
+func (a *App) belong() error {
+	if b := a.follower.Book(); b.Opened() && b.Installation() != a.cfg.Installation {
+		return refusedf("these logs belong to installation %q, the config says %q: set installation, or kafka.topic_prefix for logs of its own", b.Installation(), a.cfg.Installation)
+	}
+	return nil
+}
+
+// watchInstallation ends with an error when the book turns out to be another installation's, which it may only do by being
+// opened; then with none, when ctx ends.
+func (a *App) watchInstallation(ctx context.Context) error {
+	for ctx.Err() == nil && !a.follower.Book().Opened() {
+		a.clock.Sleep(ctx, time.Second)
+	}
+	return a.belong()
 }
 
 // runner is a loop of a stage.
@@ -197,11 +219,14 @@ func (a *App) rate(ctx context.Context) error {
 	return nil
 }
 
-// sources are the topics that the book has a format for, and the book itself.
+// sources are the topics that the book has a format for, and the book itself. Tollgate's own logs are none, whatever the
+// book says: what is rejected from them would be written to them again.
 func (a *App) sources() []string {
 	topics := []string{a.topics.book}
 	for f := range a.follower.Book().Formats() {
-		topics = append(topics, f.Topic)
+		if !a.topics.own(f.Topic) {
+			topics = append(topics, f.Topic)
+		}
 	}
 	slices.Sort(topics)
 	return slices.Compact(topics)

@@ -327,7 +327,12 @@ func formatCommand() *cobra.Command {
 			if r.From, err = parseWish(from); err != nil {
 				return err
 			}
-			return withBook(cmd, func(ctx context.Context, a *App) error { return a.decideOne(ctx, cmd, r) })
+			return withBook(cmd, func(ctx context.Context, a *App) error {
+				if a.topics.own(r.Topic) {
+					return refusedf("%s is one of Tollgate's own logs: what is not rated from it would come back to it", r.Topic)
+				}
+				return a.decideOne(ctx, cmd, r)
+			})
 		}}
 	f := set.Flags()
 	f.StringVar(&r.DefaultCountry, "default-country", "", "calling code of national numbers, such as 1")

@@ -234,10 +234,16 @@ func parseDuration(d *time.Duration, text []byte) (err error) {
 
 // validate says what is wrong with the configuration, naming the key.
 func (c *Config) validate() error {
-	for _, s := range c.Stages {
-		if !contains(stageNames, s) {
+	for i, s := range c.Stages {
+		switch {
+		case !contains(stageNames, s):
 			return fmt.Errorf("stages: unknown stage %q: use some of %s", s, strings.Join(stageNames, ", "))
+		case contains(c.Stages[:i], s):
+			return fmt.Errorf("stages: %q is there twice", s)
 		}
+	}
+	if c.Closing.AfterMidnight < 0 {
+		return fmt.Errorf("closing.after_midnight: %s is less than nothing: a day is closed when it is over", c.Closing.AfterMidnight)
 	}
 	positive := map[string]int64{
 		"rate.loops": int64(c.Rate.Loops), "debit.loops": int64(c.Debit.Loops), "store.loops": int64(c.Store.Loops),
@@ -248,6 +254,7 @@ func (c *Config) validate() error {
 		"kafka.replication": int64(c.Kafka.Replication), "kafka.session": int64(c.Kafka.Session), "drain_within": int64(c.DrainWithin),
 		"kafka.brokers": int64(len(c.Kafka.Brokers)), "redis.addresses": int64(len(c.Redis.Addresses)),
 		"clickhouse.addresses": int64(len(c.ClickHouse.Addresses)), "installation": int64(len(c.Installation)),
+		"stages": int64(len(c.Stages)),
 	}
 	for _, key := range sortedKeys(positive) {
 		if positive[key] < 1 {

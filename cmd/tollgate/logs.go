@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +16,11 @@ type topics struct{ book, bookImages, entries, postings, snapshots, events, dead
 
 func topicsOf(prefix string) topics {
 	return topics{prefix + "book", prefix + "book-images", prefix + "entries", prefix + "postings", prefix + "snapshots", prefix + "events", prefix + "dead-letters"}
+}
+
+// own tells whether a topic is one of these.
+func (t topics) own(name string) bool {
+	return slices.Contains([]string{t.book, t.bookImages, t.entries, t.postings, t.snapshots, t.events, t.deadLetters}, name)
 }
 
 // group is the consumer group of a stage.
