@@ -35,7 +35,7 @@ func NewMetrics(registerer prometheus.Registerer) *Metrics {
 		ahead: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "source_ahead_seconds",
 			Help: "How far the newest record of a source was dated ahead of its arrival: the carrier's clock."}, []string{"topic", "partition"}),
 		halted: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: "halted",
-			Help: "1 while a source is not read because its log no longer holds what was not rated yet."}, []string{"topic", "partition"}),
+			Help: "1 while a source is not read: its log no longer holds what was not rated yet, or what comes next in it cannot be read."}, []string{"topic", "partition"}),
 	}
 	rated := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: "records_total",
 		Help: "Records rated, by service."}, []string{"service"})
@@ -89,8 +89,13 @@ func (m *Metrics) of(topic string, partition int32) gauges {
 	return gauges{m.lagging.WithLabelValues(topic, p), m.ahead.WithLabelValues(topic, p)}
 }
 
-func (m *Metrics) halt(topic string, partition int32) {
-	m.halted.WithLabelValues(topic, strconv.Itoa(int(partition))).Set(1)
+// halt tells whether a source stands still until somebody does something.
+func (m *Metrics) halt(topic string, partition int32, halted bool) {
+	value := 0.0
+	if halted {
+		value = 1
+	}
+	m.halted.WithLabelValues(topic, strconv.Itoa(int(partition))).Set(value)
 }
 
 // Forget ends the series of the loops that have ended: what was theirs is told by whoever has it now.

@@ -73,9 +73,20 @@ type source struct {
 	committed       int64   // what the group knows, -1 for nothing
 	blocks          []block // by shard
 	halted          string  // why it is not read any more
-	alarmed         bool    // it was said that its messages are not stamped
+	hindrance       hindrance
+	alarmed         bool // it was said that its messages are not stamped
 	gauges          gauges
 }
+
+// hindrance is what keeps a source from being read for the time being.
+type hindrance struct {
+	failures int       // fetches that failed, one after the other
+	until    time.Time // when it is tried again
+	said     string    // the reason that is in the log
+}
+
+// damagedAfter is how often a batch must be unreadable before its source is shown as halted: a connection may damage one once.
+const damagedAfter = 5
 
 // reading is what a book says of how the messages of one append time are to be read.
 type reading struct {
@@ -209,10 +220,12 @@ func (l *Loop) start(ctx context.Context, b *book.Book) error {
 // read fetches from all sources that do not wait for the book.
 func (l *Loop) read(ctx context.Context, b *book.Book) error {
 	l.fetching, l.positions = l.fetching[:0], l.positions[:0]
-	wait := l.cfg.MaxWait
+	wait, now := l.cfg.MaxWait, l.Clock.Now()
 	for _, s := range l.sources {
 		switch {
 		case s.halted != "":
+		case now.Before(s.hindrance.until):
+			wait = l.cfg.RetryMin
 		case b.FrontierMs() < s.waitFor:
 			wait = l.cfg.RetryMin // the book moves on every half second
 		default:
@@ -276,8 +289,10 @@ func (l *Loop) rate(b *book.Book, s *source, fetched *stream.Fetched, left int) 
 	case errors.Is(err, stream.ErrOffsetOutOfRange):
 		l.halt(s, fmt.Sprintf("offset %d is not in the log, which begins at %d: records were lost before they were rated", s.Offset, fetched.LogStart))
 	case err != nil:
-		l.Metrics.Retries.Inc()
-		l.Logger.Warn("rate: cannot read a source, trying again", "topic", s.Topic, "partition", s.Partition, "error", err)
+		l.hinder(s, err)
+	case s.hindrance.failures > 0:
+		s.hindrance = hindrance{}
+		l.Metrics.halt(s.Topic, s.Partition, false)
 	case entries < left && s.waitFor == 0 && s.emitted == 0:
 		s.Offset = max(s.Offset, fetched.NextOffset)
 	}
@@ -368,10 +383,28 @@ func (l *Loop) alarm(s *source, m *stream.Message) {
 		"topic", s.Topic, "partition", s.Partition, "offset", m.Offset)
 }
 
+// hinder has a source that cannot be read wait, longer each time; the others go on. A batch that is damaged, or unpacks to
+// more than any may, is never skipped: its source is shown as halted for as long as it is there.
+func (l *Loop) hinder(s *source, err error) {
+	l.Metrics.Retries.Inc()
+	h := &s.hindrance
+	h.until = l.Clock.Now().Add(min(l.cfg.RetryMin<<min(h.failures, 10), l.cfg.RetryMax))
+	h.failures++
+	if reason := err.Error(); reason != h.said {
+		h.said = reason
+		l.Logger.Warn("rate: cannot read a source, trying again", "topic", s.Topic, "partition", s.Partition, "error", err)
+	}
+	if h.failures == damagedAfter && errors.Is(err, stream.ErrCorrupt) {
+		l.Metrics.halt(s.Topic, s.Partition, true)
+		l.Logger.Error("rate: source halted: what comes next in it cannot be read; see the runbook", "topic", s.Topic, "partition", s.Partition,
+			"offset", s.Offset, "error", err)
+	}
+}
+
 // halt stops reading one source; the others go on.
 func (l *Loop) halt(s *source, reason string) {
 	s.halted = reason
-	l.Metrics.halt(s.Topic, s.Partition)
+	l.Metrics.halt(s.Topic, s.Partition, true)
 	l.Logger.Error("BUG: source halted", "topic", s.Topic, "partition", s.Partition, "reason", reason)
 }
 
