@@ -145,15 +145,33 @@ func (in *installation) look(ctx context.Context) (left, mark string, err error)
 	if open, err := in.query(ctx, openRecharges); err != nil || open != "0" {
 		return open + " recharges are open", "", err
 	}
-	audited := 0.0
-	for _, s := range in.services {
-		metrics, err := s.metrics(ctx)
-		if err != nil {
-			return "", "", err
-		}
-		audited += metrics[auditedEntries]
+	left, err = in.unaudited(ctx)
+	return left, fmt.Sprint(end, captured), err
+}
+
+// unaudited tells which shard's newest entries no audit has folded again yet, "" for none.
+func (in *installation) unaudited(ctx context.Context) (left string, err error) {
+	edges, err := in.direct.ListOffsets(ctx, "entries", allOf(int32(in.cfg.Shards)))
+	if err != nil {
+		return "", err
 	}
-	return "", fmt.Sprint(end, captured, audited), nil
+	audited := map[string]float64{}
+	for _, s := range in.services {
+		shown, err := s.metrics(ctx)
+		if err != nil {
+			return "", err
+		}
+		for series, value := range shown {
+			audited[series] = max(audited[series], value)
+		}
+	}
+	for _, e := range edges {
+		series := fmt.Sprintf(`%s{shard="%d"}`, auditedOffset, e.Partition)
+		if newest, known := audited[series]; e.End > 0 && (!known || int64(newest) < e.End-1) {
+			return fmt.Sprintf("shard %d is audited up to entry %.0f of %d", e.Partition, newest, e.End-1), nil
+		}
+	}
+	return "", nil
 }
 
 // unrated is how many messages of the carriers are not rated yet.
@@ -170,10 +188,7 @@ func (in *installation) unrated(ctx context.Context) (n int64, err error) {
 
 // behind tells how many messages of a topic a stage has not taken yet, and the sum of the ends.
 func (in *installation) behind(ctx context.Context, stage, topic string, count int32) (left, end int64, err error) {
-	partitions := make([]int32, count)
-	for i := range partitions {
-		partitions[i] = int32(i)
-	}
+	partitions := allOf(count)
 	committed, err := in.direct.Committed(ctx, name+"-"+stage, topic, partitions)
 	if err != nil {
 		return 0, 0, err
@@ -190,6 +205,15 @@ func (in *installation) behind(ctx context.Context, stage, topic string, count i
 		left, end = left+e.End-taken[e.Partition], end+e.End
 	}
 	return left, end, nil
+}
+
+// allOf are the partitions of a topic that has so many.
+func allOf(count int32) []int32 {
+	partitions := make([]int32, count)
+	for i := range partitions {
+		partitions[i] = int32(i)
+	}
+	return partitions
 }
 
 // captured counts the charges in the gateway's book that captured money by now.

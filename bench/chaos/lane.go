@@ -2,10 +2,15 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 )
+
+// errUncounted is what a strike gives that did nothing, because what it was meant for was down already, or that has counted
+// itself under another name.
+var errUncounted = errors.New("nothing to count")
 
 // fault is one kind of mischief.
 type fault struct {
@@ -70,10 +75,12 @@ func (l *lane) calm() time.Duration {
 func (l *lane) run(ctx, timed context.Context, report *Report) error {
 	for pause(timed, l.calm()) {
 		f := l.next()
-		if err := f.strike(ctx, l.dice, between(l.dice, f.least, f.most)); err != nil {
+		switch err := f.strike(ctx, l.dice, between(l.dice, f.least, f.most)); {
+		case err == nil:
+			report.count(f.name)
+		case !errors.Is(err, errUncounted):
 			return fmt.Errorf("%s, %s: %w", l.name, f.name, err)
 		}
-		report.count(f.name)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -80,7 +82,7 @@ func (o *outage) or(other func(context.Context, *rand.Rand, time.Duration) error
 		}
 		o.over = true
 		o.report.count("clickhouse away for " + o.hold.Round(time.Second).String())
-		return o.kill(ctx, d, o.hold)
+		return cmp.Or(o.kill(ctx, d, o.hold), errUncounted)
 	}
 }
 
@@ -91,26 +93,29 @@ func (in *installation) killService(_ context.Context, d *rand.Rand, hold time.D
 
 // killServices is a power cut: kill -9 of all services at once.
 func (in *installation) killServices(_ context.Context, _ *rand.Rand, hold time.Duration) error {
+	done := errUncounted
 	for _, s := range in.services {
-		if err := in.kill(s, hold); err != nil {
+		switch err := in.kill(s, hold); {
+		case err == nil:
+			done = nil
+		case !errors.Is(err, errUncounted):
 			return err
 		}
 	}
-	return nil
+	return done
 }
 
 func (in *installation) kill(s *service, down time.Duration) error {
-	done, err := s.kill(down)
-	if done {
-		in.report.killed(s.name)
+	if err := s.kill(down); err != nil {
+		return err
 	}
-	return err
+	in.report.killed(s.name)
+	return nil
 }
 
 func (in *installation) freezeService(ctx context.Context, d *rand.Rand, hold time.Duration) error {
 	s := in.services[d.IntN(len(in.services))]
-	in.report.paused(s.name)
-	return s.freeze(ctx, hold)
+	return s.freeze(ctx, hold, in.report)
 }
 
 // aLink draws one of the links between a client and a server.

@@ -21,7 +21,7 @@ type Report struct {
 	// Kills are kill -9 by process, Pauses are SIGSTOP by process.
 	Kills  map[string]int `json:"kills"`
 	Pauses map[string]int `json:"pauses"`
-	// Failovers count each time that a Redis with an older state became the master.
+	// Failovers count each time that a replica which had been cut off for a while, or an old master, became the master.
 	Failovers int `json:"failovers"`
 	// Faults counts all faults by kind.
 	Faults map[string]int `json:"faults"`
@@ -50,7 +50,7 @@ type Report struct {
 	// TornTransactions counts halves of transactions that Redis itself has brought back from a file that was cut before: its
 	// next start runs what it had dropped at the start after the cut.
 	TornTransactions int `json:"torn_transactions"`
-	// Impossible are lines of logs that begin BUG: or panic:.
+	// Impossible are lines of logs with BUG:, audit: DIFFERENCE, panic: or fatal error: in them.
 	Impossible []string `json:"impossible,omitempty"`
 
 	mu sync.Mutex
@@ -94,6 +94,17 @@ func (r *Report) Differences() int64 {
 	if r.Verify != nil {
 		n += r.Verify.Differences + int64(len(r.Verify.Notes))
 	}
+	return n + r.Unseen()
+}
+
+// Unseen is how many records the oracle did not see of those that the carriers wrote, or verify of those that the oracle saw.
+func (r *Report) Unseen() (n int64) {
+	if r.Oracle != nil {
+		n += max(0, r.Records-r.Oracle.Records)
+	}
+	if r.Oracle != nil && r.Verify != nil {
+		n += max(r.Oracle.Records-r.Verify.Records, r.Verify.Records-r.Oracle.Records)
+	}
 	return n
 }
 
@@ -132,6 +143,7 @@ func (r *Report) Rows() [][2]string {
 		row("verify", "%d entries, %d rows, %d records, %d accounts: %d differences", v.Entries, v.Rows, v.Records, v.Accounts, v.Differences)
 		rows = append(append(rows, examples(v.Examples)...), examples(v.Notes)...)
 	}
+	row("records that the oracle or verify did not see", "%d", r.Unseen())
 	row("tollgate_audit_difference_total", "%d", r.AuditDifferences)
 	rows = append(rows, examples(r.Impossible)...)
 	row("differences", "%d", r.Differences())

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,19 +91,20 @@ func (s *service) buried() time.Duration {
 	return s.down
 }
 
-// kill is kill -9; the service stays down for so long. False: it was down already.
-func (s *service) kill(down time.Duration) (bool, error) {
+// kill is kill -9; the service stays down for so long. errUncounted: it was down already.
+func (s *service) kill(down time.Duration) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd == nil || s.ours {
-		return false, nil
+		return errUncounted
 	}
 	s.ours, s.down = true, down
-	return true, s.signal(syscall.SIGKILL)
+	return s.signal(syscall.SIGKILL)
 }
 
 // freeze is SIGSTOP, and SIGCONT when it has been held for so long: everyone else takes the process for dead meanwhile.
-func (s *service) freeze(ctx context.Context, hold time.Duration) error {
+// errUncounted: it was down already.
+func (s *service) freeze(ctx context.Context, hold time.Duration, report *Report) error {
 	s.mu.Lock()
 	cmd := s.cmd
 	var err error
@@ -110,9 +112,13 @@ func (s *service) freeze(ctx context.Context, hold time.Duration) error {
 		err = s.signal(syscall.SIGSTOP)
 	}
 	s.mu.Unlock()
-	if cmd == nil || err != nil {
+	if cmd == nil {
+		return errUncounted
+	}
+	if err != nil {
 		return err
 	}
+	report.paused(s.name)
 	pause(ctx, hold)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +162,7 @@ func (s *service) scrape(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd != nil && !s.ours {
-		s.last = metrics[auditDifferences]
+		s.last = metrics.sum(auditDifferences)
 	}
 }
 
@@ -170,11 +176,24 @@ func (s *service) differences() float64 {
 // Metrics that are read.
 const (
 	auditDifferences = "tollgate_audit_difference_total"
-	auditedEntries   = "tollgate_audit_entries_total"
+	auditedOffset    = "tollgate_audit_newest_offset"
 )
 
-// metrics reads all metrics, each summed up over its series.
-func (s *service) metrics(ctx context.Context) (map[string]float64, error) {
+// metrics are the values that a service shows, by series: a name and its labels, as they stand on the page.
+type metrics map[string]float64
+
+// sum adds up all series of a metric.
+func (m metrics) sum(name string) (sum float64) {
+	for series, value := range m {
+		if of, _, _ := strings.Cut(series, "{"); of == name {
+			sum += value
+		}
+	}
+	return sum
+}
+
+// metrics reads all metrics.
+func (s *service) metrics(ctx context.Context) (metrics, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchEvery)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.listen+"/metrics", nil)
@@ -186,19 +205,22 @@ func (s *service) metrics(ctx context.Context) (map[string]float64, error) {
 		return nil, fmt.Errorf("%s shows no metrics: %w", s.name, err)
 	}
 	defer answer.Body.Close()
-	sums := map[string]float64{}
+	all := metrics{}
 	lines := bufio.NewScanner(answer.Body)
 	for lines.Scan() {
 		series, value, _ := strings.Cut(lines.Text(), " ")
-		name, _, _ := strings.Cut(series, "{")
 		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			sums[name] += n
+			all[series] = n
 		}
 	}
-	return sums, lines.Err()
+	return all, lines.Err()
 }
 
-// impossible gives the lines of the log that say that what cannot be has been.
+// impossible is what a line says when what cannot be has been: a halt that is somebody's mistake, a difference that the audit
+// found (its counter is read every second, and a service may be killed before that), or an end by Go itself.
+var impossible = regexp.MustCompile(`BUG:|audit: DIFFERENCE|panic:|fatal error:`)
+
+// impossible gives the lines of the log that say so.
 func (s *service) impossible() ([]string, error) {
 	text, err := os.ReadFile(s.logFile)
 	if err != nil {
@@ -206,7 +228,7 @@ func (s *service) impossible() ([]string, error) {
 	}
 	var found []string
 	for line := range bytes.Lines(text) {
-		if bytes.Contains(line, []byte("BUG:")) || bytes.Contains(line, []byte("panic:")) {
+		if impossible.Match(line) {
 			found = append(found, s.name+": "+string(bytes.TrimSpace(line)))
 		}
 	}

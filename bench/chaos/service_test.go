@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,20 +46,27 @@ func TestServiceIsKept(t *testing.T) {
 		}
 	}
 	begins(1)
-	if done, err := s.kill(0); !done || err != nil {
-		t.Fatalf("killed: %t, %v", done, err)
+	if err := s.kill(0); err != nil {
+		t.Fatal(err)
 	}
 	begins(2)
 	if err := syscall.Kill(pid(), syscall.SIGKILL); err != nil { // somebody else
 		t.Fatal(err)
 	}
 	begins(3)
-	if err := s.freeze(t.Context(), time.Millisecond); err != nil {
-		t.Fatal(err)
+	report := newReport(&Config{})
+	if err := s.freeze(t.Context(), time.Millisecond, report); err != nil || report.Pauses[s.name] != 1 {
+		t.Fatalf("%v, pauses %v", err, report.Pauses)
 	}
 	cancel()
 	if err := <-kept; err != nil {
 		t.Fatal(err)
+	}
+	down := &service{name: "down"}
+	for _, err := range []error{down.kill(0), down.freeze(t.Context(), time.Millisecond, report)} {
+		if !errors.Is(err, errUncounted) || report.Pauses["down"] != 0 {
+			t.Errorf("a service that is down is killed, or paused: %v, %v", err, report.Pauses)
+		}
 	}
 	if s.byItself != 1 {
 		t.Errorf("%d ends by itself instead of 1", s.byItself)
