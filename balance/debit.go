@@ -123,6 +123,8 @@ type shard struct {
 	beyond    time.Time // since when it claims to be ahead of its log; zero if it does not
 	untold    bool      // it does not know yet that postings up to shippedTo are in Kafka
 	reason    string    // why it is halted
+	failures  int       // calls that got no answer, one after the other, though others did
+	until     time.Time // when it is asked again after that
 	shown     bool      // as halted, in the metrics
 }
 
@@ -185,7 +187,7 @@ func (l *Loop) ask(ctx context.Context) error {
 	now := l.Clock.Now()
 	l.calling, l.ids = l.calling[:0], l.ids[:0]
 	for _, s := range l.shards {
-		if s.phase == asking || now.Sub(s.heard) >= l.cfg.ProbeEvery {
+		if !now.Before(s.until) && (s.phase == asking || now.Sub(s.heard) >= l.cfg.ProbeEvery) {
 			l.calling, l.ids = append(l.calling, s), append(l.ids, s.id)
 		}
 	}
@@ -202,12 +204,32 @@ func (l *Loop) ask(ctx context.Context) error {
 		return err
 	}
 	for i, s := range l.calling {
+		if err := l.heads[i].Err; err != nil {
+			l.leaveOut(s, edges[i].End-s.next, err)
+			continue
+		}
 		s.heard = now
 		if err := l.hear(ctx, s, &l.heads[i], edges[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// leaveOut has a shard that does not answer wait, longer each time, while others do answer: its server is away, or its keys
+// are damaged. What it was asked to apply is read again when it has said where it stands.
+func (l *Loop) leaveOut(s *shard, lag int64, err error) {
+	l.Metrics.Retries.Inc()
+	s.until = l.Clock.Now().Add(min(l.cfg.RetryMin<<min(s.failures, 10), l.cfg.RetryMax))
+	s.failures++
+	if !s.heard.IsZero() {
+		l.lag(s, lag)
+	}
+	if reason := err.Error(); s.reason != reason {
+		l.Logger.Warn("debit: a shard does not answer, the others go on", "shard", s.id, "error", err)
+		s.reason = reason
+	}
+	s.phase, s.used = asking, 0
 }
 
 // measure shows how far the shards that were to be asked are behind, while Redis does not say: from where they were left.
@@ -402,7 +424,11 @@ func (l *Loop) apply(ctx context.Context) error {
 	}
 	now := l.Clock.Now()
 	for _, s := range l.calling {
-		s.heard = now
+		if s.call.Err != nil {
+			l.leaveOut(s, s.call.To-s.next+1, s.call.Err)
+			continue
+		}
+		s.heard, s.failures = now, 0
 		l.answer(s)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollgate/tollgate/balance/lua"
+	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
@@ -114,6 +115,42 @@ func TestLagIsShown(t *testing.T) {
 	expect("without Redis", 23)
 }
 
+// A shard whose keys are damaged, or whose server of a cluster is away, waits, longer each time, while the others of its loop
+// are applied and go on; when it answers again, it begins where it says it stands.
+func TestOneShardDoesNotStopOthers(t *testing.T) {
+	clock, away := &standing{now: time.UnixMilli(1_790_000_000_000)}, &absent{end: 30}
+	l := NewLoop(Deps{Clock: clock, Shards: away, Topics: away, Metrics: NewMetrics(prometheus.NewRegistry()), Logger: slog.New(slog.DiscardHandler)}, DefaultConfig(), []int32{3, 4})
+	for _, s := range l.shards {
+		s.phase, s.next, s.used, s.heard = running, 7, 1, clock.now
+		s.blocks, s.call.Blocks = make([]entry.Block, 1), []lua.BlockRef{{Offset: 7}}
+	}
+	damaged, other := l.shards[0], l.shards[1]
+	away.refused, away.headRefused = map[int32]error{3: errors.New("WRONGTYPE")}, map[int32]error{3: errors.New("CLUSTERDOWN")}
+	if err := l.apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if damaged.phase != asking || damaged.used != 0 || damaged.next != 7 || other.phase != running || other.used != 1 {
+		t.Fatalf("damaged %+v, other %+v", damaged, other)
+	}
+	asked := 0
+	for range 1000 {
+		clock.now = clock.now.Add(time.Millisecond)
+		other.heard = clock.now
+		if err := l.ask(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		asked += len(l.ids)
+	}
+	if asked < 2 || asked > 8 {
+		t.Errorf("asked %d times in a second", asked)
+	}
+	away.headRefused, away.head = nil, lua.Head{Initialized: true, WM: 6, Base: 6}
+	clock.now = clock.now.Add(l.cfg.RetryMax)
+	if err := l.ask(t.Context()); err != nil || damaged.phase != running || damaged.next != 7 {
+		t.Errorf("%v, %+v", err, damaged)
+	}
+}
+
 // absent is a Redis that only says where a shard stands, if anything, and a Kafka that only says where its log ends.
 type absent struct {
 	Shards
@@ -121,15 +158,34 @@ type absent struct {
 	head    lua.Head
 	failure error
 	end     int64
+	// refused and headRefused are errors of single shards.
+	refused, headRefused map[int32]error
 }
 
-func (a *absent) Heads(_ context.Context, _ []int32, heads []lua.Head) error {
-	heads[0] = a.head
+func (a *absent) Heads(_ context.Context, shards []int32, heads []lua.Head) error {
+	for i, shard := range shards {
+		heads[i] = a.head
+		if err := a.headRefused[shard]; err != nil {
+			heads[i] = lua.Head{Err: err}
+		}
+	}
 	return a.failure
 }
 
-func (a *absent) ListOffsets(context.Context, string, []int32) ([]stream.Offsets, error) {
-	return []stream.Offsets{{End: a.end}}, nil
+func (a *absent) Apply(_ context.Context, calls []*lua.Call) error {
+	for _, c := range calls {
+		if c.Err = a.refused[c.Shard]; c.Err == nil {
+			c.Reply = lua.Reply{Status: lua.OK}
+		}
+	}
+	return a.failure
+}
+
+func (a *absent) ListOffsets(_ context.Context, _ string, shards []int32) (edges []stream.Offsets, err error) {
+	for range shards {
+		edges = append(edges, stream.Offsets{End: a.end})
+	}
+	return edges, nil
 }
 
 // standing is a clock that stands still until it is moved.

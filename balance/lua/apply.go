@@ -98,8 +98,9 @@ var le = binary.LittleEndian
 // maxExact is the greatest integer that scripts hold exactly.
 const maxExact = 1<<53 - 1
 
-// Apply sends all calls in one pipeline and reads their replies. An error means that the outcome of at least one call is
-// unknown (its Err says why); all may be sent again. Scripts that a server does not have yet are loaded.
+// Apply sends all calls in one pipeline and reads their replies. Of a call with an Err nothing is known, and it may be sent
+// again; that does not concern the others, which may be of another server. The error says that there is no reply at all.
+// Scripts that a server does not have yet are loaded.
 func (s *Shards) Apply(ctx context.Context, calls []*Call) error {
 	pending := calls
 	for attempt := 0; ; attempt++ {
@@ -114,7 +115,7 @@ func (s *Shards) Apply(ctx context.Context, calls []*Call) error {
 			}
 		}
 		if len(missing) == 0 || attempt > 0 {
-			return firstError(calls)
+			return noReply(calls)
 		}
 		if err := s.apply.Load(ctx, s.client).Err(); err != nil {
 			return fmt.Errorf("cannot load the script into redis: %w", err)
@@ -123,13 +124,18 @@ func (s *Shards) Apply(ctx context.Context, calls []*Call) error {
 	}
 }
 
-func firstError(calls []*Call) error {
+// noReply gives the first of the calls' errors, if all have one.
+func noReply(calls []*Call) error {
 	for _, c := range calls {
-		if c.Err != nil {
-			return fmt.Errorf("cannot apply entries %d to %d to shard %d: %w", c.From, c.To, c.Shard, c.Err)
+		if c.Err == nil {
+			return nil
 		}
 	}
-	return nil
+	if len(calls) == 0 {
+		return nil
+	}
+	c := calls[0]
+	return fmt.Errorf("cannot apply entries %d to %d to shard %d: %w", c.From, c.To, c.Shard, c.Err)
 }
 
 // send packs the calls and sends them in one pipeline. Errors of Redis are left in the commands.

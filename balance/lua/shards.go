@@ -127,24 +127,37 @@ type Head struct {
 	Version int64
 	// Halted is why the shard was halted by hand, empty if it was not.
 	Halted string
+	// Err is why nothing is known of this shard, though something is of others. All else is empty then.
+	Err error
 }
 
-// Heads reads where the shards stand into heads, which must be as long, in one pipeline.
+// Heads reads where the shards stand into heads, which must be as long, in one pipeline. A head that cannot be read has an
+// Err; the error says that none can.
 func (s *Shards) Heads(ctx context.Context, shards []int32, heads []Head) error {
 	pipe := s.client.Pipeline()
 	cmds := make([]*redis.SliceCmd, len(shards))
 	for i, shard := range shards {
 		cmds[i] = pipe.HMGet(ctx, s.stem(shard)+"head", headFields...)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return fmt.Errorf("cannot read the heads of %d shards: %w", len(shards), err)
-	}
+	_, _ = pipe.Exec(ctx) // each command holds its own error
+	var failure error
+	read := 0
 	for i, cmd := range cmds {
-		if err := heads[i].read(cmd.Val()); err != nil {
-			return fmt.Errorf("cannot read the head of shard %d: %w", shards[i], err)
+		values, err := cmd.Result()
+		if err == nil {
+			err = heads[i].read(values)
 		}
+		if err != nil {
+			failure = fmt.Errorf("cannot read the head of shard %d: %w", shards[i], err)
+			heads[i] = Head{Err: failure}
+			continue
+		}
+		read++
 	}
-	return nil
+	if read > 0 {
+		return nil
+	}
+	return failure
 }
 
 // headFields are the fields of a head that read wants, in its order.

@@ -104,6 +104,9 @@ func (w *Worker) read(ctx context.Context) error {
 	}
 	var unread error
 	for i, s := range w.shards {
+		if err := w.heads[i].Err; err != nil {
+			unread = err
+		}
 		if !usable(&w.heads[i], w.topicID, w.cfg.Installation) {
 			continue
 		}

@@ -85,6 +85,8 @@ func (a *App) shardViews(ctx context.Context) ([]shardView, error) {
 		v := shardView{Shard: ids[i], State: "running", WM: h.WM, Base: h.Base, LogStart: edges[i].Start, LogEnd: edges[i].End, Reason: h.Halted}
 		v.Lag = max(0, v.LogEnd-v.WM-1)
 		switch {
+		case h.Err != nil:
+			v.State, v.Reason = "unreadable", h.Err.Error()
 		case !h.Initialized:
 			v.State, v.WM, v.Base, v.Lag = "empty", -1, -1, v.LogEnd-v.LogStart
 		case h.Halted != "":

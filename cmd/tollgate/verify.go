@@ -100,6 +100,9 @@ func (p proof) Applied(ctx context.Context, shards []int32) ([]int64, error) {
 		return nil, err
 	}
 	for i, h := range heads {
+		if h.Err != nil {
+			return nil, h.Err
+		}
 		applied[i] = h.WM
 		if !h.Initialized {
 			applied[i] = -1
