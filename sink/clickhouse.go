@@ -96,8 +96,8 @@ func (c *ClickHouse) Conn() driver.Conn { return c.conn }
 // Close closes the connections.
 func (c *ClickHouse) Close() error { return c.conn.Close() }
 
-// Insert writes the rows, each table with one insert. After an error any part of them may be there: insert the same
-// rows again.
+// Insert writes the rows, each table with one insert, and closings of days with one more at the end. After an error any
+// part of them may be there, but no closing without all the rest: insert the same rows again.
 func (c *ClickHouse) Insert(ctx context.Context, rows *Rows) error {
 	ctx, cancel := context.WithTimeout(ctx, c.insertTimeout)
 	defer cancel()

@@ -36,6 +36,16 @@ var moneyColumns = []column{
 	{"flags", func(c *columnSet) any { return c.flags }},
 }
 
+// entryColumns are those of account entries.
+var entryColumns = join(placeColumns, moneyColumns, []column{
+	{"id", func(c *columnSet) any { return c.id }},
+	{"note", func(c *columnSet) any { return c.extra }},
+	{"arg0", func(c *columnSet) any { return c.args[0] }},
+	{"arg1", func(c *columnSet) any { return c.args[1] }},
+	{"arg2", func(c *columnSet) any { return c.args[2] }},
+	{"arg3", func(c *columnSet) any { return c.args[3] }},
+})
+
 // tableColumns are the columns of each table.
 var tableColumns = [tableCount][]column{
 	ratedRecords: join(placeColumns, moneyColumns, []column{
@@ -47,14 +57,8 @@ var tableColumns = [tableCount][]column{
 		{"tariff", func(c *columnSet) any { return c.tariff }},
 		{"tariff_row", func(c *columnSet) any { return c.tariffRow }},
 	}),
-	accountEntries: join(placeColumns, moneyColumns, []column{
-		{"id", func(c *columnSet) any { return c.id }},
-		{"note", func(c *columnSet) any { return c.extra }},
-		{"arg0", func(c *columnSet) any { return c.args[0] }},
-		{"arg1", func(c *columnSet) any { return c.args[1] }},
-		{"arg2", func(c *columnSet) any { return c.args[2] }},
-		{"arg3", func(c *columnSet) any { return c.args[3] }},
-	}),
+	accountEntries: entryColumns,
+	closings:       entryColumns,
 	deadLetters: join(placeColumns, []column{
 		{"record_id", func(c *columnSet) any { return c.id }},
 		{"raw", func(c *columnSet) any { return c.extra }},

@@ -9,15 +9,18 @@ import (
 	"github.com/tollgate/tollgate/rater/entry"
 )
 
-// The tables, in the order in which they are written.
+// The tables, in the order in which they are written. The closings of days are account entries too, but are written after
+// everything else: whoever sees that a day is closed then sees all that was in the shard's log before. No table alone could
+// promise that, since the server writes the months of one insert one by one.
 const (
-	accountEntries = iota
-	deadLetters
+	deadLetters = iota
 	ratedRecords
+	accountEntries
+	closings
 	tableCount
 )
 
-var tableNames = [tableCount]string{accountEntries: "account_entries", deadLetters: "dead_letters", ratedRecords: "rated_records"}
+var tableNames = [tableCount]string{deadLetters: "dead_letters", ratedRecords: "rated_records", accountEntries: "account_entries", closings: "account_entries"}
 
 // Rows are postings as columns of the tables, ready to be sent. A loop owns its Rows for life and refills them; one
 // Rows takes the blocks of many shards.
@@ -68,6 +71,8 @@ func tableOf(k entry.Kind) int {
 		return ratedRecords
 	case entry.Rejected:
 		return deadLetters
+	case entry.Close:
+		return closings
 	}
 	return accountEntries
 }

@@ -20,8 +20,8 @@ import (
 
 // Store is ClickHouse as the loop sees it.
 type Store interface {
-	// Insert writes the rows. Nil means that all of them are there; after an error any part of them may be, and the
-	// same rows are inserted again.
+	// Insert writes the rows, table by table in the order of Rows.Tables. Nil means that all of them are there; after an
+	// error any part of what it came to may be, and the same rows are inserted again.
 	Insert(ctx context.Context, rows *Rows) error
 }
 

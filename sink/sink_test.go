@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tollgate/tollgate/balance/posting"
+	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
@@ -284,5 +286,34 @@ func TestIdleLoopsCommitAgain(t *testing.T) {
 	h.run(DefaultConfig(), []int32{0}, 100)
 	if p, err := posting.ParseCursor(h.commits[0].Offset, h.commits[0].Metadata, stream.TopicID{7}); err != nil || p.Last != 2 {
 		t.Fatalf("%+v %v", p, err)
+	}
+}
+
+// TestClosingsAreInsertedLast holds the order that readers rely on: who sees that a day is closed sees all that was before.
+func TestClosingsAreInsertedLast(t *testing.T) {
+	b := &posting.Block{EntryOffset: 5, AppendMs: firstDay * dayMs}
+	b.Entries.Reset(testSource, entry.None)
+	for _, kind := range []entry.Kind{entry.Close, entry.Credit, entry.Usage, entry.Close, entry.Zone, entry.Rejected, entry.Release} {
+		b.Entries.Add(&entry.Entry{Kind: kind, Account: 1})
+		b.Outcomes = append(b.Outcomes, posting.Outcome{Result: posting.Applied, StatementDay: firstDay})
+	}
+	var rows Rows
+	rows.Append(4, b)
+	var got []string
+	for name, columns := range rows.Tables() {
+		var kinds, places any
+		for column, values := range columns {
+			switch column {
+			case "kind_code":
+				kinds = values
+			case "ix":
+				places = values
+			}
+		}
+		got = append(got, fmt.Sprintf("%s%v%v", name, kinds, places))
+	}
+	want := []string{"dead_letters<nil>[5]", "rated_records[1 9][2 6]", "account_entries[13 5][1 4]", "account_entries[6 6][0 3]"}
+	if !slices.Equal(got, want) {
+		t.Errorf("inserted in the order %q, want %q", got, want)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -33,6 +34,12 @@ func ParseDay(text string) (Day, error) {
 
 // secondsPerUTCDay: days in UTC, which only number the dates here, are all of one length.
 const secondsPerUTCDay = 24 * 3600
+
+// The days that a column of statement days holds: what is beyond them, the server takes for something else.
+const (
+	earliestDay Day = -25_567 // 1900-01-01
+	latestDay   Day = 120_529 // 2299-12-31
+)
 
 // String gives the date as 2026-11-24.
 func (d Day) String() string {
@@ -106,6 +113,9 @@ func (r *Reader) Statement(ctx context.Context, account uint32, from, to Day) (*
 	if to < from {
 		return nil, fmt.Errorf("cannot make a statement from %s to %s: the end is before the start", from, to)
 	}
+	if from < earliestDay || to > latestDay {
+		return nil, fmt.Errorf("cannot make a statement from %s to %s: statement days are from %s to %s", from, to, earliestDay, latestDay)
+	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings))
 	for try := 1; ; try++ {
 		s, err := r.read(ctx, account, from, to)
@@ -129,6 +139,10 @@ func (r *Reader) read(ctx context.Context, account uint32, from, to Day) (*State
 	if err := r.account(ctx, s); err != nil {
 		return nil, err
 	}
+	var err error
+	if s.Closed, err = r.closed(ctx, s); err != nil { // first: what is read later holds all that was before the closing
+		return nil, err
+	}
 	at, err := r.standing(ctx, s)
 	if err != nil {
 		return nil, err
@@ -137,9 +151,6 @@ func (r *Reader) read(ctx context.Context, account uint32, from, to Day) (*State
 		return nil, err
 	}
 	if err := r.changes(ctx, s, at.newest); err != nil {
-		return nil, err
-	}
-	if s.Closed, err = r.closed(ctx, s, at.shard); err != nil {
 		return nil, err
 	}
 	s.AsOf, s.Opening, s.Closing = at.asOf, at.before, at.before
@@ -177,7 +188,6 @@ type standing struct {
 	before, within, all money.Amount // sums of amounts: of earlier days, of the days, of all days
 	balance             money.Amount // after the newest entry
 	newest              int64        // block of the newest entry, -1 if there is none
-	shard               uint16
 	asOf                time.Time
 }
 
@@ -185,15 +195,15 @@ type standing struct {
 func (r *Reader) standing(ctx context.Context, s *Statement) (at standing, err error) {
 	const query = `
 		SELECT sumIf(toInt128(amount_units), statement_day < toDate32(?)), sumIf(toInt128(amount_units), statement_day BETWEEN toDate32(?) AND toDate32(?)),
-		       sum(toInt128(amount_units)), argMax(balance_units, (entry_offset, ix)), if(count() = 0, -1, max(entry_offset)), any(shard), max(append_time)
+		       sum(toInt128(amount_units)), argMax(balance_units, (entry_offset, ix)), if(count() = 0, -1, max(entry_offset)), max(append_time)
 		FROM (
-			SELECT amount_units, statement_day, balance_units, entry_offset, ix, shard, append_time FROM rated_records WHERE account_id = ?
+			SELECT amount_units, statement_day, balance_units, entry_offset, ix, append_time FROM rated_records WHERE account_id = ?
 			UNION ALL
-			SELECT amount_units, statement_day, balance_units, entry_offset, ix, shard, append_time FROM account_entries WHERE account_id = ?)`
+			SELECT amount_units, statement_day, balance_units, entry_offset, ix, append_time FROM account_entries WHERE account_id = ?)`
 	var before, within, all big.Int
 	var balance int64
 	row := r.conn.QueryRow(ctx, query, int32(s.From), int32(s.From), int32(s.To), s.Account, s.Account)
-	if err := row.Scan(&before, &within, &all, &balance, &at.newest, &at.shard, &at.asOf); err != nil {
+	if err := row.Scan(&before, &within, &all, &balance, &at.newest, &at.asOf); err != nil {
 		return at, fmt.Errorf("cannot read the sums: %w", err)
 	}
 	at.balance = money.Amount(balance)
@@ -265,15 +275,32 @@ func (r *Reader) changes(ctx context.Context, s *Statement, newest int64) error 
 	return rows.Err()
 }
 
-// closed tells whether the last day is closed in the account's zone, as its shard has it.
-func (r *Reader) closed(ctx context.Context, s *Statement, shard uint16) (bool, error) {
-	const query = `
-		SELECT count() > 0 FROM account_entries
-		WHERE account_id = 0 AND kind = 'close' AND result = 'applied' AND shard = ? AND arg1 >= ? AND arg0 = (
-			SELECT argMax(arg0, (entry_offset, ix)) FROM account_entries WHERE account_id = ? AND kind IN ('account', 'zone') AND result = 'applied')`
-	var closed uint8
-	if err := r.conn.QueryRow(ctx, query, shard, int64(s.To), s.Account).Scan(&closed); err != nil {
+// closed tells whether the last day is closed in the account's zone, as its shard has it. Store writes closings last, so
+// all that was in the log before the newest one is stored when it is seen. Beyond that one, some rows may be stored and
+// others not: a move of the account counts only from the next closing on.
+func (r *Reader) closed(ctx context.Context, s *Statement) (bool, error) {
+	const closings = `
+		SELECT groupUniqArrayIf(arg0, result = 'applied' AND arg1 >= ?), max((entry_offset, ix)).1, max((entry_offset, ix)).2
+		FROM account_entries
+		WHERE account_id = 0 AND kind = 'close' AND shard IN (SELECT shard FROM account_entries WHERE account_id = ?)`
+	var (
+		zones  []int64 // in which the day is closed
+		offset int64
+		ix     uint32
+	)
+	if err := r.conn.QueryRow(ctx, closings, int64(s.To), s.Account).Scan(&zones, &offset, &ix); err != nil {
 		return false, fmt.Errorf("cannot read the closed days: %w", err)
 	}
-	return closed != 0, nil
+	const home = `
+		SELECT argMax(arg0, (entry_offset, ix)), count() > 0
+		FROM account_entries
+		WHERE account_id = ? AND kind IN ('account', 'zone') AND result = 'applied' AND (entry_offset, ix) < (?, ?)`
+	var (
+		zone int64
+		open uint8
+	)
+	if err := r.conn.QueryRow(ctx, home, s.Account, offset, ix).Scan(&zone, &open); err != nil {
+		return false, fmt.Errorf("cannot read the account's zone: %w", err)
+	}
+	return open != 0 && slices.Contains(zones, zone), nil
 }

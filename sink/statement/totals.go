@@ -28,7 +28,8 @@ type ShardTotal struct {
 	Units                   *big.Int
 }
 
-// SourceTotal is all that is stored of one source, repeated positions left out.
+// SourceTotal is all that is stored of one source, repeated positions left out. Releases are of no source: they are records
+// that were counted when they came.
 type SourceTotal struct {
 	Source      entry.Source
 	Records     uint64         // rows
@@ -67,7 +68,7 @@ func (r *Reader) SourceTotals(ctx context.Context) ([]SourceTotal, error) {
 		SELECT source_topic, source_partition, count(), uniqExact(source_offset), min((source_offset, source_ix)).1, min((source_offset, source_ix)).2,
 		       max((source_offset, source_ix)).1, max((source_offset, source_ix)).2
 		FROM (
-			SELECT source_topic, source_partition, source_offset, source_ix FROM rated_records WHERE result != 'repeated'
+			SELECT source_topic, source_partition, source_offset, source_ix FROM rated_records WHERE result != 'repeated' AND kind = 'usage'
 			UNION ALL SELECT source_topic, source_partition, source_offset, source_ix FROM dead_letters WHERE result != 'repeated')
 		GROUP BY source_topic, source_partition ORDER BY source_topic, source_partition`
 	return collect(ctx, r.conn, "sources", query, func(t *SourceTotal, rows driver.Rows) error {
