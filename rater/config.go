@@ -38,8 +38,8 @@ func DefaultConfig() Config {
 
 // Limits on the raw bytes of rejected records. They are the same in every process, for what a record becomes must be.
 const (
-	// maxRawBytes bounds those of one record: of a longer one the beginning is kept, and the rest is in the carrier's topic.
-	maxRawBytes = 1 << 20
+	// MaxRawBytes bounds those of one record: of a longer one the beginning is kept, and the rest is in the carrier's topic.
+	MaxRawBytes = 1 << 20
 	// maxBlockRawBytes ends a block that has as many, so that no message passes what Kafka admits.
 	maxBlockRawBytes = 1 << 20
 )

@@ -366,7 +366,7 @@ func (l *Loop) add(s *source, shard int32) bool {
 	if b.Len() >= l.cfg.EntriesPerBlock || b.ExtraBytes() >= maxBlockRawBytes {
 		return false
 	}
-	l.entry.Extra = l.entry.Extra[:min(len(l.entry.Extra), maxRawBytes)]
+	l.entry.Extra = l.entry.Extra[:min(len(l.entry.Extra), MaxRawBytes)]
 	b.Add(&l.entry)
 	l.tally.note(&l.entry)
 	return true

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -75,13 +74,7 @@ func accountOpenCommand() *cobra.Command {
 				if err := a.copyAccounts(ctx); err != nil {
 					return err
 				}
-				opened := decisions[0].Account
-				if decisions[0].Repeated {
-					if opened, err = a.openedBefore(r); err != nil {
-						return err
-					}
-				}
-				account := a.follower.Book().Account(opened)
+				account := a.follower.Book().Account(decisions[0].Account)
 				v := view(a.follower.Book(), account, nil)
 				return newPrinter(cmd).fields(v, "account", fmt.Sprint(v.Account), "shard", fmt.Sprint(v.Shard), "plan", v.Plan, "zone", v.Zone)
 			})
@@ -100,31 +93,6 @@ func accountOpenCommand() *cobra.Command {
 		_ = c.MarkFlagRequired(name)
 	}
 	return c
-}
-
-// openedBefore finds the account that was opened under the same key, if it was asked for in the same words.
-func (a *App) openedBefore(r *book.OpenAccount) (uint32, error) {
-	earlier, decision, err := a.follower.Earlier(r.ID)
-	if err == nil && earlier == nil {
-		err = refusedf("the key %q was used before: use another key", r.ID)
-	}
-	if err != nil {
-		return 0, err
-	}
-	asked, err := book.Encode(r)
-	if err != nil {
-		return 0, err
-	}
-	before, err := book.Encode(earlier)
-	switch {
-	case err != nil:
-		return 0, err
-	case !bytes.Equal(asked, before):
-		return 0, refusedf("the key %q was used for another request before: %s; use another key", r.ID, before)
-	case !decision.Accepted:
-		return 0, refusedf("the book refused the request with the key %q when it came first: %s; use another key", r.ID, decision.Refusal)
-	}
-	return decision.Account, nil
 }
 
 func accountShowCommand() *cobra.Command {

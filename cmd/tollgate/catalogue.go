@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -16,81 +15,6 @@ import (
 	"github.com/tollgate/tollgate/rater/money"
 	"github.com/tollgate/tollgate/rater/price"
 )
-
-// recordsPerAppend bounds the records of a file that are written to the book at once.
-const recordsPerAppend = 1000
-
-func importCommand() *cobra.Command {
-	var dryRun bool
-	c := &cobra.Command{
-		Use: "import FILE", Short: "Load a book file: accounts, numbers, plans, tariffs, formats", Args: cobra.ExactArgs(1),
-		Long: "Load a book file (YAML) into the installation. The same file again changes nothing; a changed file adds what is new.\nA dry run checks the file alone.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, err := loadBookFile(args[0])
-			if err != nil {
-				return err
-			}
-			if dryRun {
-				if _, err := file.Book(); err != nil {
-					return refusedf("%w", err)
-				}
-				newPrinter(cmd).say("%s: good, %d records", args[0], len(file.Records("check")))
-				return nil
-			}
-			return withBook(cmd, func(ctx context.Context, a *App) error {
-				p := newPrinter(cmd)
-				taken, refused, err := a.importFile(ctx, file, func(line int, problem string) { p.say("line %d: %s", line, problem) })
-				if err != nil {
-					return err
-				}
-				type view struct {
-					Accepted int `json:"accepted"`
-					Refused  int `json:"refused"`
-				}
-				if err := p.fields(view{taken, refused}, "accepted", fmt.Sprint(taken), "refused", fmt.Sprint(refused)); err != nil || refused == 0 {
-					return err
-				}
-				return refusedf("the book refused %d records", refused)
-			})
-		},
-	}
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "check the file, and load nothing")
-	return c
-}
-
-func loadBookFile(path string) (*book.File, error) {
-	file, err := book.LoadFile(os.DirFS(filepath.Dir(path)), filepath.Base(path))
-	if err != nil {
-		return nil, exitError{err, exitUsage}
-	}
-	return file, nil
-}
-
-// importFile writes the records of a file to the book. Records that are there already count as accepted.
-func (a *App) importFile(ctx context.Context, file *book.File, problem func(line int, text string)) (accepted, refused int, err error) {
-	records := file.Records("import")
-	for len(records) > 0 {
-		n := min(len(records), recordsPerAppend)
-		batch := make([]book.Record, n)
-		for i, r := range records[:n] {
-			batch[i] = r.Record
-		}
-		decisions, err := a.follower.Decide(ctx, batch...)
-		if err != nil {
-			return accepted, refused, err
-		}
-		for i, d := range decisions {
-			if d.Accepted || d.Repeated {
-				accepted++
-				continue
-			}
-			refused++
-			problem(records[i].Line, d.Refusal)
-		}
-		records = records[n:]
-	}
-	return accepted, refused, a.copyAccounts(ctx)
-}
 
 func numberCommand() *cobra.Command {
 	c := &cobra.Command{Use: "number", Short: "Assign, release and list telephone numbers"}
@@ -146,6 +70,11 @@ func (a *App) decideOne(ctx context.Context, cmd *cobra.Command, r book.Record) 
 	if err != nil {
 		return err
 	}
+	return showDecision(newPrinter(cmd), decisions[0])
+}
+
+// showDecision prints what became of a record of the book.
+func showDecision(p *printer, d book.Decision) error {
 	type view struct {
 		Kind      string `json:"kind"`
 		ID        string `json:"id"`
@@ -153,9 +82,12 @@ func (a *App) decideOne(ctx context.Context, cmd *cobra.Command, r book.Record) 
 		Effective string `json:"effective,omitempty"`
 		Account   uint32 `json:"account,omitempty"`
 	}
-	d := decisions[0]
 	v := view{d.Kind, d.ID, d.Repeated, whenText(d.EffectiveMs), d.Account}
-	return newPrinter(cmd).fields(v, "decided", v.Kind, "effective", v.Effective, "id", v.ID)
+	decided := v.Kind
+	if v.Repeated {
+		decided += ", before"
+	}
+	return p.fields(v, "decided", decided, "effective", v.Effective, "id", v.ID)
 }
 
 // whenText writes a time of the book; "" for always and for never.
@@ -220,47 +152,95 @@ func readRates(path, currencyCode string) ([]book.Row, error) {
 // rowsPerRecord bounds a chunk of a tariff in the book.
 const rowsPerRecord = 500
 
+// deck is a version of a tariff that an operator brings.
+type deck struct {
+	tariff, revision, currency string
+	from                       time.Time // the wish; zero is as early as may be
+	rows                       []book.Row
+}
+
 func tariffImportCommand() *cobra.Command {
-	var currency, from, revision string
+	var d deck
+	var from string
 	c := &cobra.Command{Use: "import TARIFF FILE.csv", Short: "Put a new version of a tariff in force", Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, err := readRates(args[1], currency)
-			if err != nil {
+		Long: "Put a new version of a tariff in force. Prices that are in force already are left as they are; those of an earlier version\n" +
+			"come into force again. A revision of a name of your own (--revision) is activated once only.",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			d.tariff = args[0]
+			if d.rows, err = readRates(args[1], d.currency); err != nil {
 				return err
 			}
-			wish, err := parseWish(from)
-			if err != nil {
+			if d.from, err = parseWish(from); err != nil {
 				return err
 			}
-			if revision == "" { // the same rows from the same time are the same version
-				revision = fmt.Sprintf("%016x", xxhash.Sum64String(fmt.Sprint(found, wish)))
-			}
-			return withBook(cmd, func(ctx context.Context, a *App) error {
-				return a.decideTariff(ctx, cmd, args[0], revision, currency, wish, found)
-			})
+			return withBook(cmd, func(ctx context.Context, a *App) error { return a.decideTariff(ctx, cmd, d) })
 		}}
-	c.Flags().StringVar(&currency, "currency", "USD", "ISO 4217 code of the prices")
+	c.Flags().StringVar(&d.currency, "currency", "USD", "ISO 4217 code of the prices")
 	c.Flags().StringVar(&from, "from", "", "in force from when on, RFC 3339 (default as soon as may be)")
-	c.Flags().StringVar(&revision, "revision", "", "name of the version (default a hash of the rows)")
+	c.Flags().StringVar(&d.revision, "revision", "", "name of the version (default a hash of the rows and of what they replace)")
 	return c
 }
 
-// decideTariff writes the chunks of a version and activates it.
-func (a *App) decideTariff(ctx context.Context, cmd *cobra.Command, tariff, revision, currency string, from time.Time, found []book.Row) error {
-	id := "tariff/" + tariff + "/" + revision
-	var records []book.Record
-	for i := 0; i < len(found); i += rowsPerRecord {
-		chunk := uint32(i / rowsPerRecord)
-		records = append(records, &book.AddRows{Header: book.Header{ID: fmt.Sprintf("%s/%d", id, chunk)}, Tariff: tariff, Revision: revision,
-			Currency: currency, Chunk: chunk, Rows: found[i:min(i+rowsPerRecord, len(found))]})
+// decideTariff writes the chunks of a version and activates it, unless its prices are in force already.
+func (a *App) decideTariff(ctx context.Context, cmd *cobra.Command, d deck) error {
+	b := a.follower.Book()
+	if v := d.inForce(b); v != nil && (d.revision == "" || d.revision == v.Revision) {
+		return showDecision(newPrinter(cmd), book.Decision{Kind: "tariff", ID: "tariff/" + d.tariff + "/" + v.Revision, Repeated: true, EffectiveMs: v.FromMs})
 	}
-	for i := 0; i < len(records); i += recordsPerAppend {
-		if _, err := a.decide(ctx, records[i:min(i+recordsPerAppend, len(records))]...); err != nil {
+	if d.revision == "" { // the same rows from the same time, in the place of the same version, are the same version
+		d.revision = fmt.Sprintf("%016x", xxhash.Sum64String(fmt.Sprint(d.rows, d.currency, d.from, d.newest(b))))
+	}
+	records := d.records()
+	chunks := records[:len(records)-1]
+	for i := 0; i < len(chunks); i += recordsPerAppend {
+		if _, err := a.decide(ctx, chunks[i:min(i+recordsPerAppend, len(chunks))]...); err != nil {
 			return err
 		}
 	}
-	return a.decideOne(ctx, cmd, &book.ActivateTariff{Header: book.Header{ID: id}, Tariff: tariff, Revision: revision,
-		Chunks: uint32(len(records)), Rows: uint32(len(found)), From: from})
+	return a.decideOne(ctx, cmd, records[len(chunks)])
+}
+
+// inForce gives the version that has just the deck's prices, if it is in force when the deck is to be.
+func (d *deck) inForce(b *book.Book) *book.Version {
+	atMs := b.FrontierMs() + 1
+	if !d.from.IsZero() {
+		atMs = max(atMs, d.from.UnixMilli())
+	}
+	v := b.VersionAt(d.tariff, atMs)
+	if v == nil || v.Currency.String() != d.currency || len(v.Rows) != len(d.rows) {
+		return nil
+	}
+	for i := range d.rows {
+		if row, err := d.rows[i].Price(v.Currency); err != nil || row != v.Rows[i] {
+			return nil
+		}
+	}
+	return v
+}
+
+// newest is the number of the tariff's version that was activated last, 0 if there is none.
+func (d *deck) newest(b *book.Book) (number uint32) {
+	for v := range b.Versions() {
+		if v.Tariff == d.tariff {
+			number = v.Number
+		}
+	}
+	return number
+}
+
+// records are those of the book that bring the deck: its chunks, then the activation. An id names all that the record
+// says, so that a mended deck under the same revision is not taken for the one before.
+func (d *deck) records() (records []book.Record) {
+	id := func(rows ...book.Row) book.Header {
+		return book.Header{ID: fmt.Sprintf("tariff/%s/%s/%d/%016x", d.tariff, d.revision, len(records), xxhash.Sum64String(fmt.Sprint(rows, d.currency, d.from, len(d.rows))))}
+	}
+	for i := 0; i < len(d.rows); i += rowsPerRecord {
+		rows := d.rows[i:min(i+rowsPerRecord, len(d.rows))]
+		records = append(records, &book.AddRows{Header: id(rows...), Tariff: d.tariff, Revision: d.revision,
+			Currency: d.currency, Chunk: uint32(len(records)), Rows: rows})
+	}
+	return append(records, &book.ActivateTariff{Header: id(), Tariff: d.tariff, Revision: d.revision,
+		Chunks: uint32(len(records)), Rows: uint32(len(d.rows)), From: d.from})
 }
 
 func tariffListCommand() *cobra.Command {

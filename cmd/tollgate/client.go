@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,8 @@ func (a *App) readBook(ctx context.Context) error {
 	return nil
 }
 
-// decide writes records to the book and reads back what became of them. A refusal is an error.
+// decide writes records to the book and reads back what became of them. A refusal is an error. A record whose id was used
+// before has the first answer, if it was the same request and was accepted.
 func (a *App) decide(ctx context.Context, records ...book.Record) ([]book.Decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, bookTimeout)
 	defer cancel()
@@ -58,7 +60,57 @@ func (a *App) decide(ctx context.Context, records ...book.Record) ([]book.Decisi
 			return decisions, refusedf("the book refused %s: %s", d.Kind, d.Refusal)
 		}
 	}
-	return decisions, nil
+	return decisions, a.answerAgain(records, decisions)
+}
+
+// answerAgain puts the first answer in the place of each decision that is a repetition. It is an error if the id was of
+// another request, or if that was refused: what the caller wants is not in the book.
+func (a *App) answerAgain(records []book.Record, decisions []book.Decision) error {
+	var ids []string
+	for _, d := range decisions {
+		if d.Repeated {
+			ids = append(ids, d.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	earlier, err := a.follower.Earlier(ids...)
+	if err != nil {
+		return err
+	}
+	for i, d := range decisions {
+		if !d.Repeated {
+			continue
+		}
+		if err := sameRequest(records[i], earlier[d.ID], d.ID); err != nil {
+			return err
+		}
+		decisions[i] = earlier[d.ID].Decision
+		decisions[i].Repeated = true
+	}
+	return nil
+}
+
+// sameRequest tells why the record that first had the id is no answer to the request.
+func sameRequest(r book.Record, first book.Earlier, id string) error {
+	if first.Record == nil {
+		return refusedf("the key %q was used before: use another key", id)
+	}
+	asked, err := book.Encode(r)
+	if err != nil {
+		return err
+	}
+	before, err := book.Encode(first.Record)
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(asked, before):
+		return refusedf("the key %q was used for another request before: %s; use another key", id, before)
+	case !first.Decision.Accepted:
+		return refusedf("the book refused the request with the key %q when it came first: %s; use another key", id, first.Decision.Refusal)
+	}
+	return nil
 }
 
 // newID is the id of a record of the book, or the idempotency key of an API entry, where the caller names none.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tollgate/tollgate/deploy/local"
+	"github.com/tollgate/tollgate/rater/book"
 )
 
 // operator is who types commands: with a config, and expectations.
@@ -76,19 +77,61 @@ func TestCommands(t *testing.T) {
 
 	o.fails(exitFailed, "tollgate migrate", "account", "list")
 	o.fails(exitFailed, "tollgate migrate", "serve")
-	o.does("migrate", "--shards", "4")
-	o.does("migrate", "--shards", "4")
-	o.shows(map[string]any{"accepted": 8, "refused": 0}, "import", book)
-	o.shows(map[string]any{"accepted": 8, "refused": 0}, "import", book)
+	openingCommands(o, in.dir, book)
 	all := in.serve("tollgate", nil, nil)
 	all.awaitMetric(time.Minute, 4, "tollgate_debit_loads_total")
 
 	t.Run("accounts", func(t *testing.T) { accountCommands(operator{t, o.config}, in) })
+	t.Run("imports", func(t *testing.T) { importCommands(operator{t, o.config}, in) })
 	t.Run("numbers", func(t *testing.T) { numberCommands(operator{t, o.config}) })
 	t.Run("tariffs", func(t *testing.T) { tariffCommands(operator{t, o.config}, in.dir) })
 	t.Run("shards", func(t *testing.T) { shardCommands(operator{t, o.config}, in, all) })
 	t.Run("proofs", func(t *testing.T) { proofCommands(operator{t, o.config}, in) })
 	all.stop()
+}
+
+// openingCommands open the installation by a book file that is not right at first.
+func openingCommands(o operator, dir, book string) {
+	torn := filepath.Join(dir, "torn.yml")
+	if err := os.WriteFile(torn, []byte(strings.Replace(plainBook, "currency: USD, plan: plain, zone: UTC", "currency: USD, plan: plane, zone: UTC", 1)), 0o600); err != nil {
+		o.Fatal(err)
+	}
+	for range 2 {
+		o.fails(exitRefused, `mend the file and run this again: line 15: account 2: there is no plan "plane"`, "migrate", "--shards", "4", "--book", torn)
+	}
+	o.fails(exitFailed, "tollgate migrate", "account", "list")
+	for range 2 {
+		o.does("migrate", "--shards", "4", "--book", book)
+	}
+	o.fails(exitRefused, "line 15: account 2 is open already", "import", torn)
+	o.shows(map[string]any{"accepted": 0, "unchanged": 8, "refused": 0}, "import", book)
+}
+
+// importCommands set something back and forth by book files, and by migrating again.
+func importCommands(o operator, in *installation) {
+	file := func(text string) string {
+		path := filepath.Join(in.dir, "more.yml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			o.Fatal(err)
+		}
+		return path
+	}
+	for _, value := range []string{"3", "4", "3"} {
+		path := file("params: [{param: attempts, value: " + value + "}]\n")
+		o.shows(map[string]any{"accepted": 1, "unchanged": 0, "refused": 0}, "import", path)
+		o.shows(map[string]any{"accepted": 0, "unchanged": 1, "refused": 0}, "import", path)
+	}
+	path := file("params: [{param: attempts, value: 9}, {param: grace-ms, value: 600000}]\n")
+	o.fails(exitRefused, "line 1: the book says otherwise by now", "migrate", "--book", path)
+	o.shows(map[string]any{"accepted": 1, "unchanged": 1, "refused": 0}, "import", path)
+	o.does("migrate", "--book", path)
+	in.must(in.app.readBook(in.Context())) // rows that nobody activated must not come into force with a file that has others
+	_, err := in.app.decide(in.Context(), &book.AddRows{Header: book.Header{ID: "left"}, Tariff: "plain", Revision: "left", Currency: "USD",
+		Rows: []book.Row{{Service: "message-in", Segment: "7"}}})
+	in.must(err)
+	o.fails(exitRefused, "rows of it were refused", "import",
+		file("tariffs: [{tariff: plain, revision: left, currency: USD, rows: [{service: message-in, segment: 0.02}]}]\n"))
+	o.fails(exitUsage, "use 1 to 100000", "import", file("params: [{param: results-kept, value: 100001}]\n"))
 }
 
 func accountCommands(o operator, in *installation) {
@@ -128,7 +171,13 @@ func numberCommands(o operator) {
 	}
 	o.does("number", "release", "+12125550111")
 	o.shows(map[string]any{"account": 2}, "number", "assign", "+12125550111", "2")
-	if n := len(o.does("number", "list")); n != 4 {
+	o.fails(exitRefused, "+12125550111", "number", "assign", "+12125550111", "1", "--key", "mistaken")
+	o.does("number", "release", "+12125550111")
+	o.fails(exitRefused, "when it came first: +12125550111 is account 2's", "number", "assign", "+12125550111", "1", "--key", "mistaken")
+	o.fails(exitRefused, "another request", "number", "assign", "+12125550111", "2", "--key", "mistaken")
+	first := o.shows(map[string]any{"account": 1}, "number", "assign", "+12125550111", "1", "--key", "wanted")
+	o.shows(map[string]any{"account": 1, "repeated": true, "effective": first["effective"]}, "number", "assign", "+12125550111", "1", "--key", "wanted")
+	if n := len(o.does("number", "list")); n != 5 {
 		o.Errorf("%d ownerships are listed", n)
 	}
 	o.fails(exitUsage, "tomorrow", "number", "assign", "+12125550112", "1", "--from", "tomorrow")
@@ -146,6 +195,21 @@ func tariffCommands(o operator, dir string) {
 	if n := len(o.does("tariff", "list")); n != 2 {
 		o.Errorf("%d versions are listed", n)
 	}
+	dearer := filepath.Join(dir, "dearer.csv")
+	if err := os.WriteFile(dearer, []byte(strings.ReplaceAll(text, ",0.", ",1.")), 0o600); err != nil {
+		o.Fatal(err)
+	}
+	o.shows(map[string]any{"kind": "tariff"}, "tariff", "import", "plain", dearer)
+	for _, again := range []any{nil, true} { // the earlier prices come into force again, and stay so
+		o.shows(map[string]any{"kind": "tariff", "repeated": again}, "tariff", "import", "plain", deck)
+	}
+	if versions := o.does("tariff", "list"); len(versions) != 4 || versions[3]["revision"] == versions[1]["revision"] {
+		o.Errorf("the versions are %v", versions)
+	}
+	o.shows(map[string]any{"kind": "tariff"}, "tariff", "import", "plain", dearer, "--revision", "dearer")
+	o.shows(map[string]any{"kind": "tariff", "repeated": true}, "tariff", "import", "plain", dearer, "--revision", "dearer")
+	o.fails(exitRefused, `revision "dearer" of tariff "plain" was activated already`, "tariff", "import", "plain", deck, "--revision", "dearer")
+	o.shows(map[string]any{"kind": "tariff"}, "tariff", "import", "plain", deck)
 	if err := os.WriteFile(deck, []byte(text+"voice-in,1a,0.05,60,60,60,\n"), 0o600); err != nil {
 		o.Fatal(err)
 	}

@@ -147,39 +147,52 @@ func TestCarrierMischief(t *testing.T) {
 	in.balance(1, "99.1")
 
 	t.Log("a topic that gets its format only after its first records")
-	in.say("carrier.fresh", 0, call("early"), call("earlier"))
+	cut := strings.Repeat(call("cut")+"\n", 1<<20/len(call("cut"))+1) // more than is kept of a dead letter
+	in.say("carrier.fresh", 0, call("early"), call("earlier"), "["+call("whole-1")+","+call("whole-2")+"]", cut)
 	fine(t, command(t, "", "format", "set", "carrier.fresh", "tollgate", "--config", config))
-	in.rejected(all, "no-format", 2)
+	in.rejected(all, "no-format", 4)
 	in.formatted("carrier.fresh")
 	in.say("carrier.fresh", 0, call("early"))
 	in.balance(1, "99.04")
+	in.charged("old", "first", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "early")
 
 	t.Log("nothing was mended: a replay changes nothing but for the topic that has a format now")
-	replay := func(args ...string) result {
-		t.Helper()
-		r := command(t, "", append([]string{"replay", "--config", config}, args...)...)
-		fine(t, r)
-		return r
+	replay := func(replayed int, args ...string) { replays(t, config, replayed, args...) }
+	for range 3 { // each run goes on where the last ended: "early" was charged, "earlier" and both of one message are replayed
+		replay(1, "--limit", "1")
 	}
-	replay() // "early" was charged meanwhile and becomes a duplicate, "earlier" is charged
-	in.balance(1, "98.98")
+	replay(0)
+	in.balance(1, "98.86")
 
 	mend(in, config)
-	replay("--reason", "unknown-number,no-price", "--account", "2")
-	in.balance(1, "98.48")
+	replay(2, "--reason", "unknown-number,no-price", "--account", "2")
+	in.balance(1, "98.36")
 	in.balance(2, "19.94")
-	replay("--reason", "unknown-number,no-price", "--account", "2")
-	replay()
+	replay(0, "--reason", "unknown-number,no-price", "--account", "2")
+	replay(0)
 	in.say("carrier.fresh", 0, call("earlier")) // a copy
 	in.say("carrier.own", 0, call("last"))
-	in.charged("old", "first", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "early", "earlier", "unknown", "priceless", "last")
-	in.balance(1, "98.42")
+	in.charged("old", "first", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "early", "earlier", "whole-1", "whole-2", "unknown", "priceless", "last")
+	in.balance(1, "98.3")
 	in.balance(2, "19.94")
 	in.rated(time.Minute)
 	if report := in.verify(); report.Differences != 0 {
 		t.Errorf("%s", report)
 	}
 	all.stop()
+}
+
+// replays has dead letters replayed, and demands that as many records were. Of all of them, one is a message that was cut.
+func replays(t *testing.T, config string, replayed int, args ...string) {
+	t.Helper()
+	r := command(t, "", append([]string{"replay", "--config", config}, args...)...)
+	fine(t, r)
+	if n := strings.Count(r.out, `"verdict":"replayed for account`); n != replayed {
+		t.Errorf("%d records were replayed, want %d: %s", n, replayed, r.out)
+	}
+	if len(args) == 0 && !strings.Contains(r.out, "all of it is in carrier.fresh[0] at offset 3") {
+		t.Errorf("it is not said that a message was cut: %s", r.out)
+	}
 }
 
 // mend gives the unknown number an owner, and the tariff a price for calls to Great Britain.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +44,7 @@ func migrateCommand() *cobra.Command {
 		Use: "migrate", Short: "Make what is missing: logs, tables; open the installation", Args: cobra.NoArgs,
 		Long: "Make the topics and tables that are missing, load a book file if one is given, and open the installation.\n" +
 			"Only before an installation is open can its book be back-dated, so give the file of a new installation here.\n" +
-			"Running it again changes nothing.",
+			"Running it again changes nothing: of the file only what the book says nothing of is added then.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var file *book.File
 			if bookFile != "" {
@@ -82,13 +84,8 @@ func (a *App) migrate(ctx context.Context, shards int32, file *book.File, report
 		return err
 	}
 	if file != nil {
-		accepted, refused, err := a.importFile(ctx, file, func(line int, problem string) { report(fmt.Sprintf("line %d: %s", line, problem)) })
-		if err != nil {
+		if err := a.migrateBook(ctx, file, report); err != nil {
 			return err
-		}
-		report(fmt.Sprintf("book file loaded: %d records accepted, %d refused", accepted, refused))
-		if refused > 0 {
-			return refusedf("the book refused %d records; the installation stays closed: mend the file and run this again", refused)
 		}
 	}
 	if b := a.follower.Book(); b.Opened() {
@@ -104,6 +101,53 @@ func (a *App) migrate(ctx context.Context, shards int32, file *book.File, report
 	}
 	report(fmt.Sprintf("installation %s opened with %d shards", a.cfg.Installation, shards))
 	return nil
+}
+
+// migrateBook loads the file of a new installation, of which all must be accepted: an open book cannot be mended as freely.
+// Into the book of an open one it brings only what that says nothing of: whatever was changed since stays so.
+func (a *App) migrateBook(ctx context.Context, file *book.File, report func(string)) error {
+	b := a.follower.Book()
+	if b.Empty() { // nothing is taken of a file that does not fit together, so that all of it can still be mended
+		if _, err := file.Book(); err != nil {
+			problems := strings.Split(err.Error(), "\n")
+			reportAll(problems, report)
+			return refusedf("the book file does not fit together; nothing of it was loaded: mend the file and run this again: %s", oneLine(problems))
+		}
+	}
+	changes, err := a.follower.Changes(file, importID)
+	if err != nil {
+		return err
+	}
+	var otherwise []string
+	if b.Opened() {
+		changes = slices.DeleteFunc(changes, func(r book.FileRecord) bool {
+			if r.Replaces {
+				otherwise = append(otherwise, fmt.Sprintf("line %d: the book says otherwise by now", r.Line))
+			}
+			return r.Replaces
+		})
+	}
+	done, err := a.importChanges(ctx, file, changes)
+	if err != nil {
+		return err
+	}
+	done.Unchanged -= len(otherwise)
+	reportAll(append(done.problems, otherwise...), report)
+	report("book file loaded: " + done.String())
+	switch {
+	case !b.Opened():
+		return done.refusal("the book refused %d records; the installation stays closed: mend the file and run this again", done.Refused)
+	case len(otherwise) > 0:
+		return refusedf("the book of the open installation says otherwise than the file in %d records, `tollgate import` puts the file in force: %s",
+			len(otherwise), oneLine(otherwise))
+	}
+	return done.refusal("the book refused %d records", done.Refused)
+}
+
+func reportAll(lines []string, report func(string)) {
+	for _, line := range lines {
+		report(line)
+	}
 }
 
 // copyAccounts writes what the analysts' views need to know of all accounts to ClickHouse.

@@ -39,9 +39,9 @@ func (f *formatFlags) mapping() (decode.Format, *decode.Mapping, error) {
 	if err != nil {
 		return 0, nil, exitError{err, exitUsage}
 	}
-	zone, err := time.LoadLocation(f.zone)
+	zone, err := book.LoadLocation(f.zone)
 	if err != nil {
-		return 0, nil, usagef("unknown zone %q: use an IANA name such as Europe/Berlin", f.zone)
+		return 0, nil, exitError{err, exitUsage}
 	}
 	mapping := &decode.Mapping{DefaultCountry: f.country, Zone: zone}
 	if err := mapping.Validate(); err != nil {

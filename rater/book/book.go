@@ -106,6 +106,11 @@ func (b *Book) FrontierMs() int64 { return b.frontierMs }
 // Opened tells whether the Open record was read. Before, nothing can be rated.
 func (b *Book) Opened() bool { return b.shards > 0 }
 
+// Empty tells whether the Book says nothing of anybody yet: its installation is not open, and nothing was loaded for it.
+func (b *Book) Empty() bool {
+	return !b.Opened() && b.accounts.count == 0 && len(b.versions)+len(b.formats)+len(b.decided) == 0
+}
+
 // Installation is the name that the Open record gave, "" before.
 func (b *Book) Installation() string { return b.installation }
 
@@ -213,6 +218,16 @@ func (b *Book) Closed(zone uint32) (day int32, ok bool) {
 		return day, day != noDay
 	}
 	return 0, false
+}
+
+// VersionAt gives the version of a tariff that is in force at a time, nil if there is none.
+func (b *Book) VersionAt(name string, atMs int64) (v *Version) {
+	for _, t := range b.tariffs {
+		if t.name == name {
+			v, _ = t.versions.at(atMs)
+		}
+	}
+	return v
 }
 
 // Version gives an activated version of a tariff by the number that entries carry, nil if there is none.

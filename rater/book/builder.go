@@ -77,6 +77,7 @@ type pendingVersion struct {
 	currency money.Currency
 	chunks   map[uint32][]price.Row
 	rows     int
+	why      error // why it can never be activated, nil while it may; then the chunks are there, but empty
 }
 
 // NewBuilder gives a Builder before the first record of the log.

@@ -273,8 +273,7 @@ func (b *Builder) addRows(r *AddRows) error {
 		v = &pendingVersion{currency: currency, chunks: map[uint32][]price.Row{}}
 		b.pending[id] = v
 	}
-	v.chunks[r.Chunk] = rows
-	v.rows += len(rows)
+	v.keep(r.Chunk, rows)
 	b.pendingRows += len(rows)
 	return nil
 }
@@ -294,6 +293,9 @@ func (b *Builder) tariffCurrency(r *AddRows) (money.Currency, error) {
 func (b *Builder) activate(r *ActivateTariff, d *Decision) error {
 	id := revision{r.Tariff, r.Revision}
 	pending := b.pending[id]
+	if _, again := b.activated[id]; again {
+		return refusedf("revision %q of tariff %q was activated already: give what is to be in force again a name of its own", r.Revision, r.Tariff)
+	}
 	if pending == nil {
 		return refusedf("no rows of revision %q of tariff %q wait for their activation", r.Revision, r.Tariff)
 	}
@@ -307,6 +309,7 @@ func (b *Builder) activate(r *ActivateTariff, d *Decision) error {
 	}
 	v, err := newVersion(rows)
 	if err != nil {
+		pending.condemn(err)
 		return refused(err.Error())
 	}
 	d.EffectiveMs = b.effective(r.From)
@@ -334,6 +337,9 @@ func (p *pendingVersion) collect(r *ActivateTariff) ([]price.Row, error) {
 		return nil, refusedf("revision %q of tariff %q has %d chunks with %d rows so far, the activation names %d with %d",
 			r.Revision, r.Tariff, len(p.chunks), p.rows, r.Chunks, r.Rows)
 	}
+	if p.why != nil {
+		return nil, refused(p.why.Error())
+	}
 	rows := make([]price.Row, 0, p.rows)
 	for chunk := range r.Chunks {
 		if p.chunks[chunk] == nil {
@@ -342,6 +348,24 @@ func (p *pendingVersion) collect(r *ActivateTariff) ([]price.Row, error) {
 		rows = append(rows, p.chunks[chunk]...)
 	}
 	return rows, nil
+}
+
+// keep takes a chunk.
+func (p *pendingVersion) keep(chunk uint32, rows []price.Row) {
+	p.rows += len(rows)
+	if p.why != nil {
+		rows = []price.Row{}
+	}
+	p.chunks[chunk] = rows
+}
+
+// condemn lets go of the rows of a version that can never be activated, since they contradict each other. Its chunks
+// still count as there, as they always did: what logs have decided stays decided.
+func (p *pendingVersion) condemn(why error) {
+	p.why = why
+	for chunk := range p.chunks {
+		p.chunks[chunk] = []price.Row{}
+	}
 }
 
 func (b *Builder) setFormat(r *SetFormat, d *Decision) error {
@@ -363,7 +387,7 @@ func (b *Builder) setFormat(r *SetFormat, d *Decision) error {
 	}
 	if r.Zone != "" {
 		var err error
-		if f.Mapping.Zone, err = loadLocation(r.Zone); err != nil {
+		if f.Mapping.Zone, err = LoadLocation(r.Zone); err != nil {
 			return refused(err.Error())
 		}
 	}

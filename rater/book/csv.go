@@ -39,8 +39,13 @@ func readSeconds(text string, to *uint32) error {
 
 // ReadRows reads the rows of a tariff from CSV. The first line names the columns, in any order, by the names that Row
 // has in JSON; "service" is needed, a column that is not there is empty in every row. Each row is checked in the
-// tariff's currency. Errors name the line and the column.
+// tariff's currency, and none may have the prefix of another. Errors name the line and the column.
 func ReadRows(from io.Reader, currency money.Currency) ([]Row, error) {
+	return readRows(from, currency, places{})
+}
+
+// readRows is ReadRows for a deck that goes on where others end: no row may be at one of the places already.
+func readRows(from io.Reader, currency money.Currency, taken places) ([]Row, error) {
 	reader := csv.NewReader(from)
 	reader.ReuseRecord = true
 	names, err := reader.Read()
@@ -67,12 +72,42 @@ func ReadRows(from io.Reader, currency money.Currency) ([]Row, error) {
 				return nil, fmt.Errorf("line %d, column %s: %w", line, name, err)
 			}
 		}
+		line, _ := reader.FieldPos(0)
 		if _, err := r.Price(currency); err != nil {
-			line, _ := reader.FieldPos(0)
+			return nil, atLine(line, err)
+		}
+		if err := taken.take(&r, fmt.Sprintf("on line %d", line)); err != nil {
 			return nil, atLine(line, err)
 		}
 		rows = append(rows, r)
 	}
+}
+
+// places are the services and prefixes that the rows of a version have, and where each row stands.
+type places map[place]string
+
+type place struct{ service, prefix string }
+
+// take notes where a row stands. A second row for the same service and prefix is an error: the log would refuse both.
+func (p places) take(r *Row, where string) error {
+	at := place{r.Service, r.Prefix}
+	if first, taken := p[at]; taken {
+		if r.Prefix == "" {
+			return fmt.Errorf("%s without a prefix is %s already", r.Service, first)
+		}
+		return fmt.Errorf("%s with prefix %s is %s already", r.Service, r.Prefix, first)
+	}
+	p[at] = where
+	return nil
+}
+
+// elsewhere gives the places as those of another file are to speak of them.
+func (p places) elsewhere() places {
+	others := make(places, len(p))
+	for at := range p {
+		others[at] = "among the rows of the file"
+	}
+	return others
 }
 
 // checkColumns gives the names of the columns, once each and known.

@@ -5,10 +5,34 @@ import (
 	"slices"
 )
 
-// Earlier finds the record that first had the id, and what was decided of it, by deciding again all that the log has
-// decided up to it: as much work as restoring an image, for the rare caller who sends an id again and wants its first
-// answer. It gives nil if no record of the log had the id.
-func (b *Builder) Earlier(id string) (Record, Decision, error) {
+// Earlier is a record of the log, with what was decided of it.
+type Earlier struct {
+	Record   Record
+	Decision Decision
+}
+
+// Earlier finds the records that first had the ids, and what was decided of them: for the rare caller who sends an id
+// again and wants its first answer. An id that no record of the log had is not in the map.
+func (b *Builder) Earlier(ids ...string) (map[string]Earlier, error) {
+	found := make(map[string]Earlier, len(ids))
+	wanted := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	err := b.decideAgain(func(value []byte, d Decision) error {
+		if !wanted[d.ID] {
+			return nil
+		}
+		r, err := decodeRecord(value)
+		found[d.ID] = Earlier{r, d}
+		return err
+	})
+	return found, err
+}
+
+// decideAgain shows all that the log has decided once more, in its order, heartbeats, repetitions and malformed records
+// aside: as much work as restoring an image.
+func (b *Builder) decideAgain(visit func(value []byte, d Decision) error) error {
 	again := NewBuilder()
 	packed := slices.Clone(b.journal.chunks)
 	if b.journal.count > 0 {
@@ -19,20 +43,18 @@ func (b *Builder) Earlier(id string) (Record, Decision, error) {
 		for err == nil && len(records) > 0 {
 			var offset, frontierMs int64
 			var value []byte
-			if offset, frontierMs, value, records, err = first(records); err != nil {
-				break
-			}
-			if d := again.Apply(offset, frontierMs, value); d.ID == id {
-				r, err := decodeRecord(value)
-				return r, d, err
+			if offset, frontierMs, value, records, err = first(records); err == nil {
+				err = visit(value, again.Apply(offset, frontierMs, value))
 			}
 		}
 		if err != nil {
-			return nil, Decision{}, fmt.Errorf("BUG: the book cannot read its own records: %w", err)
+			return fmt.Errorf("BUG: the book cannot read its own records: %w", err)
 		}
 	}
-	return nil, Decision{}, nil
+	return nil
 }
 
 // Earlier is Builder.Earlier for what the Follower has read.
-func (f *Follower) Earlier(id string) (Record, Decision, error) { return f.builder.Earlier(id) }
+func (f *Follower) Earlier(ids ...string) (map[string]Earlier, error) {
+	return f.builder.Earlier(ids...)
+}

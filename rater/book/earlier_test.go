@@ -34,22 +34,23 @@ func TestEarlierGivesTheFirstAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checked := 0
-	for id, want := range first {
-		if checked++; checked > 8 {
-			break // each is as much work as restoring the image
+	var ids []string
+	for id := range first {
+		ids = append(ids, id)
+	}
+	for _, builder := range []*Builder{b, restored} {
+		found, err := builder.Earlier(append(ids, "never")...)
+		if err != nil || len(found) != len(ids) {
+			t.Fatalf("%d of %d ids are found: %v", len(found), len(ids), err)
 		}
-		for _, builder := range []*Builder{b, restored} {
-			r, got, err := builder.Earlier(id)
-			if err != nil || r == nil || r.header().ID != id || got != want {
-				t.Fatalf("%s: %+v, %v; want %+v", id, got, err, want)
+		for id, want := range first {
+			got := found[id]
+			if got.Record == nil || got.Record.header().ID != id || got.Decision != want {
+				t.Fatalf("%s: %+v; want %+v", id, got, want)
 			}
-			if opened, is := r.(*OpenAccount); is && opened.Balance != "" {
+			if opened, is := got.Record.(*OpenAccount); is && opened.Balance != "" {
 				t.Fatalf("%s: the second request is given", id)
 			}
 		}
-	}
-	if r, _, err := b.Earlier("never"); r != nil || err != nil {
-		t.Errorf("an id that never was: %+v, %v", r, err)
 	}
 }

@@ -1,7 +1,6 @@
 package book
 
 import (
-	"encoding/hex"
 	"fmt"
 	"iter"
 	"sort"
@@ -133,13 +132,10 @@ func (b *Book) rateAgain(r *Replay, frontierMs int64, e *entry.Entry) error {
 	if err := readAgain(f, r, &rec); err != nil {
 		return err
 	}
-	from := SourceInfo{Format: f}
-	id, err := hex.DecodeString(r.TopicID)
-	if err != nil || len(id) != len(from.Source.TopicID) || r.Partition < 0 || r.Offset < 0 {
-		return refusedf("topic id %q, partition %d, offset %d is no place in a topic", r.TopicID, r.Partition, r.Offset)
+	from, err := placeOf(f, r)
+	if err != nil {
+		return err
 	}
-	copy(from.Source.TopicID[:], id)
-	from.Source.Partition = r.Partition
 	atMs := rec.EventMs - Margin
 	if atMs > frontierMs {
 		return refusedf("the record is dated %d ms after the time that the book knows", atMs-frontierMs)

@@ -1,6 +1,8 @@
 package book
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"strings"
@@ -102,6 +104,76 @@ func TestReplay(t *testing.T) {
 	if e, _, _ := s.last(); rated.IDHash != e.IDHash {
 		t.Errorf("the record hashes to %x, its replay to %x", rated.IDHash, e.IDHash)
 	}
+}
+
+// A message that was rejected whole, since its topic had no format, is replayed record by record, and each is charged as
+// if the topic had had its format all the time.
+func TestReplaysOfAWholeMessage(t *testing.T) {
+	s := installation(t)
+	early := startMs - int64(1_000_000)
+	records := [][]byte{rawCall("c1", early, "+14155550100"), rawCall("torn", early, "14155550100x"), rawCall("c3", early, "+14155550100"),
+		rawCall("nobody's", early, "+14155550777"), rawCall("c5", early, "+14155550100")}
+	for name, message := range map[string][]byte{
+		"lines": bytes.Join(records, []byte("\n")), "array": []byte("[" + string(bytes.Join(records, []byte(", "))) + "]"), "zipped": zipped(t, bytes.Join(records, nil)),
+	} {
+		s := installation(t)
+		letter := *replayOf(message)
+		all := s.b.Book().Replays(letter)
+		if len(all) != len(records) {
+			t.Fatalf("%s: %d records", name, len(all))
+		}
+		ids := map[string]bool{}
+		for i, again := range all {
+			ids[again.Replay.ID] = true
+			charged := i != 1 && i != 3
+			if (again.Refusal == "") != charged || (again.IDHash == 0) != (i == 1) {
+				t.Fatalf("%s: record %d: %+v", name, i, again)
+			}
+			if d := s.decide(again.Replay); d.Accepted != charged || charged && (d.Account != 5 || again.Account != 5) {
+				t.Errorf("%s: record %d: %+v", name, i, d)
+			}
+			rec := decode.Record{Service: price.VoiceIn, Number: 14155550100, ID: []byte(again.RecordID), EventMs: early}
+			var rated entry.Entry // as it would have been at first
+			s.b.Book().Rate(&rec, source(t, s.b.Book()), entry.Position{Offset: 11, Ix: uint32(i)}, early, &rated)
+			if e, _, _ := s.last(); charged && (e.IDHash != rated.IDHash || e.IDHash != again.IDHash || e.EventMs != early || e.AmountUnits == 0) {
+				t.Errorf("%s: record %d becomes %+v", name, i, e)
+			}
+		}
+		if len(ids) != len(all) {
+			t.Errorf("%s: the ids are %v", name, ids)
+		}
+		// The same once more is the same, and what pays otherwise has another id.
+		for i, again := range s.b.Book().Replays(letter) {
+			if again.Replay.ID != all[i].Replay.ID || !bytes.Equal(again.Replay.Raw, all[i].Replay.Raw) {
+				t.Errorf("%s: record %d is another one the second time: %+v", name, i, again)
+			}
+		}
+		letter.Account = 6
+		if again := s.b.Book().Replays(letter)[3]; again.Refusal != "" || again.Account != 6 || again.Replay.ID == all[3].Replay.ID {
+			t.Errorf("%s: with an account that pays: %+v", name, again)
+		}
+	}
+	for _, c := range []struct {
+		letter Replay
+		why    string
+	}{{Replay{Topic: "none", Raw: records[0]}, "no format"}, {*replayOf(nil), "empty"}} {
+		if all := s.b.Book().Replays(c.letter); len(all) != 1 || !strings.Contains(all[0].Refusal, c.why) {
+			t.Errorf("%+v; want %q", all, c.why)
+		}
+	}
+}
+
+func zipped(t *testing.T, text []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	if _, err := zip.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func TestReplaysThatAreVoid(t *testing.T) {

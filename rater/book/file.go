@@ -33,6 +33,8 @@ type FileRecord struct {
 	Record Record
 	// Line is where in the file it stands.
 	Line int
+	// Replaces tells, of what Changes gives, that the log says something else of the same thing.
+	Replaces bool
 }
 
 // The shape of the file. A scalar is its text just as it is written, so that 0.00850 is not a float, nor +1415 an int.
@@ -153,17 +155,11 @@ func onOneLine(err error) error {
 	return err
 }
 
-// Records gives the records of the file for the log, in an order in which each finds what it needs. Their ids begin with
-// importID, at most MaxImportIDBytes long, and name what the record is about: the same import sent again changes nothing.
-func (f *File) Records(importID string) []FileRecord {
-	for _, r := range f.records {
-		h := r.Record.header()
-		h.ID = importID + ":" + r.Record.kind() + ":" + naturalKey(r.Record)
-	}
-	return f.records
-}
+// Records gives the records of the file, without ids, in an order in which each finds what it needs. Changes gives those
+// that a log is to have.
+func (f *File) Records() []FileRecord { return f.records }
 
-// naturalKey says what a record of a file is about, uniquely in its kind.
+// naturalKey says what a record of a file is about, uniquely in its kind, for people to read.
 func naturalKey(r Record) string {
 	switch r := r.(type) {
 	case *AddRows:
@@ -189,7 +185,8 @@ func naturalKey(r Record) string {
 func (f *File) Book() (*Book, error) {
 	b := NewBuilder()
 	var problems []error
-	for i, r := range f.Records("file") {
+	for i, r := range f.records {
+		r.Record.header().ID = "file:" + r.Record.kind() + ":" + naturalKey(r.Record)
 		value, err := Encode(r.Record)
 		if err == nil {
 			if d := b.Apply(int64(i), 0, value); d.Repeated {
@@ -250,12 +247,14 @@ func (r *fileReader) read(shape *fileShape) {
 		r.add(n.Number.line, &AssignNumber{Number: n.Number.text, Account: uint32(r.number(n.Account, 32)), From: r.time(n.From)})
 	}
 	for _, p := range shape.Params {
-		r.add(p.Param.line, &SetParam{Param: p.Param.text, Value: int64(r.number(p.Value, 63))})
+		value := int64(r.number(p.Value, 63))
+		r.fail(p.Param.line, CheckParam(p.Param.text, value))
+		r.add(p.Param.line, &SetParam{Param: p.Param.text, Value: value})
 	}
 }
 
 func (r *fileReader) add(line int, record Record) {
-	r.records = append(r.records, FileRecord{record, line})
+	r.records = append(r.records, FileRecord{Record: record, Line: line})
 }
 
 func (r *fileReader) fail(line int, err error) {
@@ -296,10 +295,13 @@ func (r *fileReader) tariff(t *fileTariff) {
 		return
 	}
 	var rows []Row
+	taken := places{}
 	for i := range t.Rows {
 		rows = append(rows, r.row(&t.Rows[i], currency))
+		line := t.Rows[i].Service.line
+		r.fail(line, taken.take(&rows[i], fmt.Sprintf("on line %d", line)))
 	}
-	rows = append(rows, r.csv(t.CSV, currency)...)
+	rows = append(rows, r.csv(t.CSV, currency, taken.elsewhere())...)
 	chunks := (len(rows) + rowsPerChunk - 1) / rowsPerChunk
 	for i := range chunks {
 		r.add(t.Tariff.line, &AddRows{Tariff: t.Tariff.text, Revision: t.Revision.text, Currency: t.Currency.text,
@@ -319,7 +321,7 @@ func (r *fileReader) row(f *fileRow, currency money.Currency) Row {
 	return row
 }
 
-func (r *fileReader) csv(name scalar, currency money.Currency) []Row {
+func (r *fileReader) csv(name scalar, currency money.Currency, taken places) []Row {
 	if name.text == "" {
 		return nil
 	}
@@ -329,7 +331,7 @@ func (r *fileReader) csv(name scalar, currency money.Currency) []Row {
 		return nil
 	}
 	defer file.Close()
-	rows, err := ReadRows(file, currency)
+	rows, err := readRows(file, currency, taken)
 	if err != nil {
 		r.fail(name.line, fmt.Errorf("%s: %w", name.text, err))
 	}

@@ -124,49 +124,37 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// An import that is sent again, in whole or in part, changes nothing.
-func TestAnImportCountsOnce(t *testing.T) {
-	file, err := LoadFile(os.DirFS("testdata"), "example.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := NewBuilder()
-	offset := int64(0)
-	for round := range 2 {
-		for _, r := range file.Records("import-1") {
-			value, err := Encode(r.Record)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := b.Apply(offset, 5, value); d.Accepted != (round == 0) || d.Repeated != (round == 1) {
-				t.Errorf("line %d, round %d: %+v", r.Line, round, d)
-			}
-			offset++
-		}
-	}
-}
-
 func TestFilesThatAreRefused(t *testing.T) {
 	tariff := "tariffs:\n  - tariff: a\n    revision: b\n    currency: USD\n    rows:\n"
 	for name, c := range map[string]struct{ yaml, want string }{
-		"unknown key":        {"accounts:\n  - account: 1\n    colour: red\n", "line 3: unknown field \"colour\""},
-		"key twice":          {"plans:\n  - plan: a\n    plan: b\n", "line 3: "},
-		"list for a text":    {"plans:\n  - plan: [a]\n", "line 2: "},
-		"second document":    {"plans: []\n---\nplans: []\n", "second document"},
-		"no number":          {"accounts:\n  - {account: one}\n", "line 2"},
-		"account 0":          {"accounts:\n  - {account: 0}\n", "line 2"},
-		"fraction":           {tariff + "      - {service: voice-in, rate: 1, initial: 1.5, increment: 1}\n", "line 6: \"1.5\""},
-		"unknown service":    {tariff + "      - {service: fax, rate: 1}\n", "line 6, column service"},
-		"too precise":        {tariff + "      - {service: message-in, segment: 0.000000001}\n", "line 6, column segment"},
-		"no price":           {tariff + "      - {service: message-in}\n", "line 6, column segment"},
-		"prefix with plus":   {tariff + "      - {service: message-in, segment: 1, prefix: +1}\n", "line 6, column prefix"},
-		"unknown currency":   {"tariffs:\n  - {tariff: a, currency: XXX}\n", "line 2"},
-		"time":               {"numbers:\n  - {number: +14155550100, account: 1, from: tomorrow}\n", "line 2"},
-		"missing csv":        {"tariffs:\n  - tariff: a\n    currency: USD\n    csv: no.csv\n", "line 4"},
-		"bad csv":            {"tariffs:\n  - tariff: a\n    currency: USD\n    csv: bad.csv\n", "line 4: bad.csv: line 3, column rate"},
+		"unknown key":      {"accounts:\n  - account: 1\n    colour: red\n", "line 3: unknown field \"colour\""},
+		"key twice":        {"plans:\n  - plan: a\n    plan: b\n", "line 3: "},
+		"list for a text":  {"plans:\n  - plan: [a]\n", "line 2: "},
+		"second document":  {"plans: []\n---\nplans: []\n", "second document"},
+		"no number":        {"accounts:\n  - {account: one}\n", "line 2"},
+		"account 0":        {"accounts:\n  - {account: 0}\n", "line 2"},
+		"fraction":         {tariff + "      - {service: voice-in, rate: 1, initial: 1.5, increment: 1}\n", "line 6: \"1.5\""},
+		"unknown service":  {tariff + "      - {service: fax, rate: 1}\n", "line 6, column service"},
+		"too precise":      {tariff + "      - {service: message-in, segment: 0.000000001}\n", "line 6, column segment"},
+		"no price":         {tariff + "      - {service: message-in}\n", "line 6, column segment"},
+		"prefix with plus": {tariff + "      - {service: message-in, segment: 1, prefix: +1}\n", "line 6, column prefix"},
+		"unknown currency": {"tariffs:\n  - {tariff: a, currency: XXX}\n", "line 2"},
+		"time":             {"numbers:\n  - {number: +14155550100, account: 1, from: tomorrow}\n", "line 2"},
+		"missing csv":      {"tariffs:\n  - tariff: a\n    currency: USD\n    csv: no.csv\n", "line 4"},
+		"bad csv":          {"tariffs:\n  - tariff: a\n    currency: USD\n    csv: bad.csv\n", "line 4: bad.csv: line 3, column rate"},
+		"prefix twice": {tariff + "      - {service: message-in, segment: 1}\n      - {service: message-in, segment: 2}\n",
+			"line 7: message-in without a prefix is on line 6 already"},
+		"prefix twice in csv": {tariff + "      - {service: voice-in, prefix: 1, rate: 1, initial: 1, increment: 1}\n    csv: twice.csv\n",
+			"line 7: twice.csv: line 3: voice-in with prefix 44 is on line 2 already"},
+		"prefix in both": {tariff + "      - {service: voice-in, rate: 1, initial: 1, increment: 1}\n    csv: good.csv\n",
+			"line 7: good.csv: line 2: voice-in without a prefix is among the rows of the file already"},
+		"parameter":          {"params:\n  - {param: attempts, value: 1000}\n", "line 2: parameter attempts cannot be 1000"},
+		"unknown parameter":  {"params:\n  - {param: patience, value: 1}\n", "line 2: there is no parameter"},
 		"csv from elsewhere": {"tariffs:\n  - tariff: a\n    currency: USD\n    csv: ../bad.csv\n", "line 4"},
 	} {
-		files := fstest.MapFS{"book.yml": {Data: []byte(c.yaml)}, "bad.csv": {Data: []byte("service,rate,initial,increment\nvoice-in,1,1,1\nvoice-in,x,1,1\n")}}
+		files := fstest.MapFS{"book.yml": {Data: []byte(c.yaml)}, "bad.csv": {Data: []byte("service,rate,initial,increment\nvoice-in,1,1,1\nvoice-in,x,1,1\n")},
+			"good.csv":  {Data: []byte("service,rate,initial,increment\nvoice-in,1,1,1\n")},
+			"twice.csv": {Data: []byte("service,prefix,rate,initial,increment\nvoice-in,44,1,1,1\nvoice-in,44,2,1,1\n")}}
 		_, err := LoadFile(files, "book.yml")
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %s", name, err, c.want)
@@ -184,9 +172,7 @@ func TestPartsThatDoNotFitTogether(t *testing.T) {
 		"beyond limit":   {head + "  - {account: 1, currency: USD, plan: p, zone: UTC, threshold: 10000000.01}\n", "line 9"},
 		"number twice":   {head + "  - {account: 1, currency: USD, plan: p, zone: UTC, numbers: [+14155550100, +14155550100]}\n", "line 9: assign +14155550100: it is there twice"},
 		"short number":   {head + "  - {account: 1, currency: USD, plan: p, zone: UTC, numbers: [911]}\n", "line 9"},
-		"prefix twice":   {strings.Replace(head, "segment: 1}", "segment: 1}, {service: message-in, segment: 2}", 1), "line 2: tariff a:b: row 1 is the second"},
 		"no rows":        {"tariffs:\n  - {tariff: a, revision: b, currency: USD}\n", "line 2"},
-		"parameter":      {"params:\n  - {param: attempts, value: 1000}\n", "line 2"},
 	} {
 		file, err := LoadFile(fstest.MapFS{"book.yml": {Data: []byte(c.yaml)}}, "book.yml")
 		if err != nil {
@@ -216,7 +202,8 @@ func TestReadRowsNamesColumns(t *testing.T) {
 		"service,rate,initial\nvoice-in,1,x": "line 2, column initial",
 		"service,rate\nvoice-in\n":           "line 2",
 		"service,segment\nmessage-in,-1\n":   "line 2",
-		"service,rate,initial,increment\nvoice-in,1,60,0": "line 2",
+		"service,rate,initial,increment\nvoice-in,1,60,0":                "line 2",
+		"service,segment\nmessage-in,1\nmessage-out,1\n\nmessage-in,2\n": "line 5: message-in without a prefix is on line 2 already",
 	} {
 		if _, err := ReadRows(strings.NewReader(csv), usd); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %s", csv, err, want)

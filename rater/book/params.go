@@ -22,17 +22,39 @@ var Params = []Param{
 	{"back-off-ms", 2, 0, 366 * 24 * hourMs},
 	{"attempts", 3, 1, 100},
 	{"give-up-after", 4, 1, 250},
-	{"results-kept", 5, 1, 1_000_000},
+	{"results-kept", 5, 1, 100_000},
 }
 
+// mostResultsKept is up to which the log takes results-kept. Earlier builds wrote such values, and what a log has accepted
+// stays accepted; every shard refuses those beyond the table's bound, and goes on with what it had.
+const mostResultsKept = 1_000_000
+
+// CheckParam tells why a parameter cannot be set to a value, nil if it can. Whoever writes to the log asks it first.
+func CheckParam(name string, value int64) error {
+	p, err := findParam(name, value)
+	if err == nil && value > p.Max {
+		err = outOfBounds(p, value)
+	}
+	return err
+}
+
+func outOfBounds(p *Param, value int64) error {
+	return fmt.Errorf("parameter %s cannot be %d: use %d to %d", p.Name, value, p.Min, p.Max)
+}
+
+// findParam finds the parameter that a record of the log sets, if the log takes the value.
 func findParam(name string, value int64) (*Param, error) {
 	for i := range Params {
 		p := &Params[i]
 		if p.Name != name {
 			continue
 		}
-		if value < p.Min || value > p.Max {
-			return nil, fmt.Errorf("parameter %s cannot be %d: use %d to %d", name, value, p.Min, p.Max)
+		most := p.Max
+		if p.Name == "results-kept" {
+			most = mostResultsKept
+		}
+		if value < p.Min || value > most {
+			return nil, outOfBounds(p, value)
 		}
 		return p, nil
 	}

@@ -174,9 +174,10 @@ type Replay struct {
 	Shard       int32  `json:"shard"`
 	EntryOffset int64  `json:"entryOffset"`
 	EntryIx     uint32 `json:"entryIx"`
-	// Raw is the rejected bytes, in base64.
+	// Raw is the rejected bytes, in base64. Of a message that was rejected whole they are those of one of its records, and
+	// Ix is that record's place in it.
 	Raw []byte `json:"raw"`
-	// Piece is which record of Raw is meant, where a whole message had been rejected.
+	// Piece is which record of Raw is meant, where that is a whole message all the same; its place is then Ix + Piece.
 	Piece uint32 `json:"piece,omitempty"`
 	// Account pays where the number had no owner; 0 is none.
 	Account uint32 `json:"account,omitempty"`

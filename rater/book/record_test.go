@@ -113,6 +113,23 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What earlier builds wrote and the log accepted stays accepted, but nobody writes it any more.
+func TestParametersBeyondWhatShardsTake(t *testing.T) {
+	s := installation(t)
+	if d := s.decide(&SetParam{Param: "results-kept", Value: 1_000_000}); !d.Accepted {
+		t.Errorf("a value that logs hold: %+v", d)
+	}
+	if d := s.decide(&SetParam{Param: "results-kept", Value: 1_000_001}); d.Accepted {
+		t.Errorf("a value that no log holds: %+v", d)
+	}
+	if err := CheckParam("results-kept", 100_001); err == nil || !strings.Contains(err.Error(), "use 1 to 100000") {
+		t.Errorf("a value that shards refuse: %v", err)
+	}
+	if err := CheckParam("results-kept", 100_000); err != nil {
+		t.Error(err)
+	}
+}
+
 func FuzzApply(f *testing.F) {
 	for _, m := range installation(f).log {
 		f.Add(m.value, m.appendMs)

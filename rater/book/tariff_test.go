@@ -134,3 +134,38 @@ func BenchmarkIndex200kRows(b *testing.B) {
 		}
 	}
 }
+
+// A version whose rows contradict each other can never be activated: its rows are let go, and nothing else is decided
+// otherwise for it.
+func TestAVersionThatContradictsItselfIsLetGo(t *testing.T) {
+	s := installation(t)
+	rows := func(chunk uint32, prefix string) *AddRows {
+		return &AddRows{Tariff: "us", Revision: "torn", Currency: "USD", Chunk: chunk, Rows: []Row{{Service: "message-in", Segment: "1", Prefix: prefix}}}
+	}
+	s.must(rows(0, "1"), rows(1, "1"))
+	for _, c := range []struct {
+		r   Record
+		why string
+	}{
+		{&ActivateTariff{Tariff: "us", Revision: "torn", Chunks: 2, Rows: 2}, "second for message-in"},
+		{rows(0, "2"), "there already"},
+		{&ActivateTariff{Tariff: "us", Revision: "torn", Chunks: 2, Rows: 2}, "second for message-in"},
+		{&ActivateTariff{Tariff: "us", Revision: "torn", Chunks: 3, Rows: 3}, "2 chunks with 2 rows so far"},
+	} {
+		if d := s.decide(c.r); d.Accepted || !strings.Contains(d.Refusal, c.why) {
+			t.Errorf("%+v: %+v, want %q", c.r, d, c.why)
+		}
+	}
+	s.must(rows(2, "3"))
+	if d := s.decide(&ActivateTariff{Tariff: "us", Revision: "torn", Chunks: 3, Rows: 3}); d.Accepted {
+		t.Errorf("it was activated: %+v", d)
+	}
+	for chunk, kept := range s.b.pending[revision{"us", "torn"}].chunks {
+		if len(kept) > 0 {
+			t.Errorf("rows of chunk %d are still held", chunk)
+		}
+	}
+	if s.b.pendingRows != 3 {
+		t.Errorf("%d rows count as pending, want 3: what a log may hold is decided as ever", s.b.pendingRows)
+	}
+}

@@ -1,9 +1,6 @@
 package book
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 const msPerSecond, secondsPerDay = 1000, 24 * 3600
 
@@ -27,18 +24,9 @@ var (
 	planUntilMs = time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 )
 
-// loadLocation finds an IANA zone. "Local" is refused: it would be another zone on every machine.
-func loadLocation(name string) (*time.Location, error) {
-	location, err := time.LoadLocation(name)
-	if err != nil || name == "" || name == "Local" {
-		return nil, fmt.Errorf("unknown zone %q: use an IANA name, such as America/New_York", name)
-	}
-	return location, nil
-}
-
 // newZone lays out an IANA zone.
 func newZone(number uint32, name string) (*Zone, error) {
-	location, err := loadLocation(name)
+	location, err := LoadLocation(name)
 	if err != nil {
 		return nil, err
 	}
