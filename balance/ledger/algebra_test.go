@@ -14,35 +14,6 @@ import (
 	"github.com/tollgate/tollgate/rater/money"
 )
 
-// anyEntries draws entries of every kind but those that change the rules: of few accounts and few ids, so that they meet,
-// at positions that ascend and sometimes repeat, with payments for offsets where intents may be.
-func anyEntries(rt *rapid.T) []entry.Entry {
-	kinds := []entry.Kind{entry.Usage, entry.Usage, entry.Usage, entry.Rejected, entry.Account, entry.Number, entry.Zone, entry.Payment,
-		entry.PaymentFailed, entry.Wake, entry.Release, entry.Credit, entry.Adjustment, entry.Settings, entry.Close}
-	entries := make([]entry.Entry, rapid.IntRange(1, 40).Draw(rt, "entries"))
-	at := entry.Position{}
-	for i := range entries {
-		e := &entries[i]
-		e.Kind = rapid.SampledFrom(kinds).Draw(rt, "kind")
-		e.Account, e.IDHash = rapid.Uint32Range(1, 4).Draw(rt, "account"), rapid.Uint64Range(0, 60).Draw(rt, "id")
-		e.AmountUnits = money.Amount(rapid.SampledFrom([]int64{0, -1, -300, -700, 900, 2_000_000, int64(money.Limit)}).Draw(rt, "amount"))
-		e.EventMs = start - rapid.SampledFrom([]int64{0, minute, 71 * hour, 100 * hour}).Draw(rt, "age")
-		e.LocalDay = rapid.Int32Range(100, 103).Draw(rt, "day")
-		e.Args = [entry.ArgCount]int64{rapid.Int64Range(0, 6).Draw(rt, "arg0"), rapid.Int64Range(0, 900).Draw(rt, "arg1"), 2_000_000}
-		if e.Kind == entry.Close {
-			e.Account, e.Args[entry.ArgDay] = 0, rapid.Int64Range(99, 102).Draw(rt, "closed")
-		}
-		if e.Kind == entry.Release {
-			e.Args[entry.ArgSeenMs] = start - rapid.Int64Range(0, 80).Draw(rt, "seen")*hour
-		}
-		if rapid.IntRange(0, 9).Draw(rt, "repeats") > 0 {
-			at.Offset++
-		}
-		e.Position = at
-	}
-	return entries
-}
-
 // offsetless is a state as it is wherever blocks are cut: without the offsets that name intents, attempts and kept results.
 func offsetless(s *ledger.Shard) *ledger.Shard {
 	plain := *s
@@ -62,29 +33,24 @@ func offsetless(s *ledger.Shard) *ledger.Shard {
 	return &plain
 }
 
-// unaddressed makes payments that no intent waits for: what names an intent by its offset depends on where blocks are cut.
-func unaddressed(entries []entry.Entry) []entry.Entry {
-	for i := range entries {
-		if k := entries[i].Kind; k == entry.Payment || k == entry.PaymentFailed {
-			entries[i].Args[0] = 1 << 40
-		}
-	}
-	return entries
-}
-
-// TestSplitAndMerge holds that entries of every kind have the same outcomes and lead to the same state in one block and in
-// any others, but for the offsets by which intents and results are named.
+// TestSplitAndMerge holds that entries of every kind have the same outcomes and lead to the same state in blocks as long as
+// can be and in any others, but for the offsets by which intents and results are named.
 func TestSplitAndMerge(t *testing.T) {
+	var seen tally
 	rapid.Check(t, func(rt *rapid.T) {
-		whole, parts, entries, source := newLog(rt), newLog(rt), unaddressed(anyEntries(rt)), entry.Source{Partition: 3}
-		want := whole.foldFrom(source, entry.None, entries...)
-		var got []posting.Outcome
-		prev := entry.None
-		for rest := entries; len(rest) > 0; {
-			n := rapid.IntRange(1, len(rest)).Draw(rt, "cut")
-			got = append(got, parts.foldFrom(source, prev, rest[:n]...)...)
-			prev, rest = rest[n-1].Position, rest[n:]
+		seen.checks++
+		whole, parts, acts := newPlayer(rt, nil), newPlayer(rt, &seen), anyActs(rt)
+		play := func(p *player, cut func(most int) int) (outcomes []posting.Outcome) {
+			prev := entry.None
+			for rest := acts; len(rest) > 0; {
+				n := cut(together(rest))
+				outcomes = append(outcomes, p.play(prev, rest[:n]...)...)
+				prev, rest = rest[n-1].Position, rest[n:]
+			}
+			return outcomes
 		}
+		want := play(whole, func(most int) int { return most })
+		got := play(parts, func(most int) int { return rapid.IntRange(1, most).Draw(rt, "cut") })
 		if !slices.Equal(got, want) {
 			rt.Fatalf("in parts %+v\nat once  %+v", got, want)
 		}
@@ -92,34 +58,71 @@ func TestSplitAndMerge(t *testing.T) {
 			rt.Fatalf("in parts and at once: %s", d)
 		}
 	})
+	seen.demandCards(t)
+}
+
+// round is what happens to accounts at one time, and before it what happens to all of them.
+type round struct {
+	pauseMs int64
+	all     []act
+	turns   []uint32 // whose act is next
+}
+
+// rounds sorts acts by account, without the positions by which some would be repeats, and with ids that accounts do not share.
+func rounds(acts []act) (rounds []round, byAccount map[uint32][]act) {
+	byAccount = map[uint32][]act{}
+	for _, a := range acts {
+		if a.IDHash != 0 {
+			a.IDHash = a.IDHash<<8 | uint64(a.Account)
+		}
+		a.Position = entry.Position{}
+		if len(rounds) == 0 || a.apart || a.Account == 0 {
+			rounds = append(rounds, round{pauseMs: a.pauseMs})
+		}
+		a.pauseMs = 0
+		last := &rounds[len(rounds)-1]
+		switch {
+		case a.Kind == entry.Param && a.Args[entry.ArgParam] == int64(ledger.ResultsKept): // by order over all accounts
+		case a.Account == 0:
+			last.all = append(last.all, a)
+		default:
+			byAccount[a.Account], last.turns = append(byAccount[a.Account], a), append(last.turns, a.Account)
+		}
+	}
+	return rounds, byAccount
 }
 
 // TestOrderAcrossAccountsIsIrrelevant shuffles the entries of several accounts into each other. Whatever happens to the
 // others, each account has the same outcomes in the same order, and the same state.
 func TestOrderAcrossAccountsIsIrrelevant(t *testing.T) {
+	var seen tally
 	rapid.Check(t, func(rt *rapid.T) {
-		byAccount, turns := map[uint32][]entry.Entry{}, []uint32(nil)
-		for _, e := range unaddressed(anyEntries(rt)) {
-			if e.Account == 0 {
-				continue // closes a day for all
+		seen.checks++
+		rounds, byAccount := rounds(anyActs(rt))
+		play := func(p *player, order func([]uint32) []uint32) map[uint32][]posting.Outcome {
+			next, outcomes := map[uint32]int{}, map[uint32][]posting.Outcome{}
+			p.source = entry.Source{}
+			for _, r := range rounds {
+				p.nowMs += r.pauseMs
+				for _, a := range r.all {
+					p.play(entry.None, a)
+				}
+				for _, account := range order(r.turns) {
+					o := p.play(entry.None, byAccount[account][next[account]])[0]
+					next[account]++
+					outcomes[account] = append(outcomes[account], o)
+				}
 			}
-			if e.IDHash != 0 {
-				e.IDHash = e.IDHash<<8 | uint64(e.Account) // ids of one account
-			}
-			e.Position = entry.Position{}
-			byAccount[e.Account], turns = append(byAccount[e.Account], e), append(turns, e.Account)
+			return outcomes
 		}
-		play := func(turns []uint32) (*log, map[uint32][]posting.Outcome) {
-			l, next, outcomes := newLog(rt), map[uint32]int{}, map[uint32][]posting.Outcome{}
-			for _, account := range turns {
-				o := l.fold(byAccount[account][next[account]])[0]
-				next[account]++
-				outcomes[account] = append(outcomes[account], o)
+		a, b := newPlayer(rt, nil), newPlayer(rt, &seen)
+		want := play(a, func(turns []uint32) []uint32 { return turns })
+		got := play(b, func(turns []uint32) []uint32 {
+			if len(turns) == 0 {
+				return nil
 			}
-			return l, outcomes
-		}
-		a, want := play(turns)
-		b, got := play(rapid.Permutation(turns).Draw(rt, "turns"))
+			return rapid.Permutation(turns).Draw(rt, "turns")
+		})
 		for account, outcomes := range want {
 			if !slices.Equal(got[account], outcomes) {
 				rt.Fatalf("account %d: %+v\nin another order %+v", account, outcomes, got[account])
@@ -131,24 +134,30 @@ func TestOrderAcrossAccountsIsIrrelevant(t *testing.T) {
 			rt.Fatalf("in another order: %s", d)
 		}
 	})
+	seen.demandCards(t)
 }
 
 // TestRedeliveryLeavesTheState sends blocks again, as a writer does that does not know whether they arrived, each as often as
 // it likes: the repeats are answered, and the state is that of a log in which each came once.
 func TestRedeliveryLeavesTheState(t *testing.T) {
+	var seen tally
 	rapid.Check(t, func(rt *rapid.T) {
-		once, again, entries, source := newLog(rt), newLog(rt), unaddressed(anyEntries(rt)), entry.Source{Partition: 3}
+		seen.checks++
+		once, again := newPlayer(rt, nil), newPlayer(rt, &seen)
 		var sent [][]entry.Entry
 		prev := entry.None
-		for rest := entries; len(rest) > 0; {
-			n := rapid.IntRange(1, len(rest)).Draw(rt, "cut")
-			want := once.foldFrom(source, prev, rest[:n]...)
-			if got := again.foldFrom(source, prev, rest[:n]...); !slices.Equal(got, want) {
+		for rest := anyActs(rt); len(rest) > 0; {
+			n := rapid.IntRange(1, together(rest)).Draw(rt, "cut")
+			want := once.play(prev, rest[:n]...)
+			if got := again.play(prev, rest[:n]...); !slices.Equal(got, want) {
 				rt.Fatalf("after repeats %+v\nwithout %+v", got, want)
 			}
-			sent, prev, rest = append(sent, rest[:n]), rest[n-1].Position, rest[n:]
+			sent, prev, rest = append(sent, entriesOf(rest[:n])), rest[n-1].Position, rest[n:]
 			for range rapid.IntRange(0, 3).Draw(rt, "repeats") {
-				for _, o := range again.foldFrom(source, entry.None, rapid.SampledFrom(sent).Draw(rt, "repeat")...) {
+				if last := sent[len(sent)-1]; isWindow(&last[len(last)-1]) {
+					break // the next block, repeat or not, turns the generation of ids
+				}
+				for _, o := range again.foldFrom(again.source, entry.None, rapid.SampledFrom(sent).Draw(rt, "repeat")...) {
 					if o.Result != posting.Repeated || o.AmountUnits != 0 {
 						rt.Fatalf("a repeat is %+v", o)
 					}
@@ -159,16 +168,27 @@ func TestRedeliveryLeavesTheState(t *testing.T) {
 			rt.Fatalf("with repeats and without: %s", d)
 		}
 	})
+	seen.demandCards(t)
+}
+
+func entriesOf(acts []act) []entry.Entry {
+	entries := make([]entry.Entry, len(acts))
+	for i := range acts {
+		entries[i] = acts[i].Entry
+	}
+	return entries
 }
 
 // TestConservation adds up, by kind and in big numbers, what was asked for, and demands opening + credits − debits =
 // balance: what is applied moves the balance by all that it says, what is not moves nothing.
 func TestConservation(t *testing.T) {
+	var seen tally
 	rapid.Check(t, func(rt *rapid.T) {
-		l, asked := newLog(rt), map[uint32]*big.Int{}
-		for _, e := range anyEntries(rt) {
-			e.Position = entry.Position{}
-			o := l.fold(e)[0]
+		seen.checks++
+		p, asked := newPlayer(rt, &seen), map[uint32]*big.Int{}
+		p.source = entry.Source{} // no position is a repeat
+		for _, e := range anyActs(rt) {
+			o := p.play(entry.None, e)[0]
 			wants := slices.Contains([]entry.Kind{entry.Usage, entry.Release, entry.Account, entry.Number, entry.Payment, entry.Credit, entry.Adjustment}, e.Kind)
 			applied := o.Result == posting.Charged || o.Result == posting.Applied
 			if applied && wants && o.AmountUnits != e.AmountUnits || o.AmountUnits != 0 && o.AmountUnits != e.AmountUnits {
@@ -181,12 +201,13 @@ func TestConservation(t *testing.T) {
 				asked[e.Account].Add(asked[e.Account], big.NewInt(int64(e.AmountUnits)))
 			}
 		}
-		for id, a := range maps.All(l.state.Accounts) {
+		for id, a := range maps.All(p.state.Accounts) {
 			if asked[id].Cmp(big.NewInt(int64(a.BalanceUnits))) != 0 {
 				rt.Fatalf("account %d has %d units, %s were moved", id, a.BalanceUnits, asked[id])
 			}
 		}
 	})
+	seen.demandCards(t)
 }
 
 // TestDearerUsageNeverLeavesMore runs the same life twice, once with one charge that is higher. From there on the balance

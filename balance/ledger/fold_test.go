@@ -24,10 +24,12 @@ const (
 // on memory.
 type log struct {
 	checker
-	state   *ledger.Shard
-	nowMs   int64
-	total   map[uint32]*big.Int // sum of the amounts of all outcomes, by account
-	charged map[uint64]bool     // every id that was ever charged
+	state     *ledger.Shard
+	nowMs     int64
+	total     map[uint32]*big.Int // sum of the amounts of all outcomes, by account
+	charged   map[uint64]bool     // every id that was ever charged
+	recharges *recharges
+	seen      *tally // nil where nobody counts
 }
 
 // checker is what a test and a property have in common.
@@ -38,7 +40,7 @@ type checker interface {
 }
 
 func newLog(t checker) *log {
-	return &log{checker: t, state: ledger.New(), nowMs: start, total: map[uint32]*big.Int{}, charged: map[uint64]bool{}}
+	return &log{checker: t, state: ledger.New(), nowMs: start, total: map[uint32]*big.Int{}, charged: map[uint64]bool{}, recharges: newRecharges()}
 }
 
 // fold appends entries as one block without a source and gives their outcomes.
@@ -60,6 +62,10 @@ func (l *log) foldFrom(source entry.Source, prev entry.Position, entries ...entr
 	outcomes := l.state.Fold(l.state.WM+1, l.nowMs, &b, nil)
 	for i, o := range outcomes {
 		l.account(&entries[i], o)
+		l.recharges.follow(l, &entries[i], o, l.state.WM, i)
+		if l.seen != nil {
+			l.seen.add(entries[i].Kind, o)
+		}
 	}
 	return outcomes
 }
@@ -176,10 +182,16 @@ func TestBatchingIsIrrelevant(t *testing.T) {
 
 // TestAnyEntriesKeepTheBooks holds guarantee 3 and the levels for any entries, with amounts at the limits.
 func TestAnyEntriesKeepTheBooks(t *testing.T) {
+	var seen tally
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLog(rt)
+		l.seen = &seen
+		seen.checks++
+		if rapid.IntRange(0, 3).Draw(rt, "opened") > 0 {
+			openThree(l)
+		}
 		edges := []int64{0, 1, -1, int64(money.Limit), -int64(money.Limit), int64(ledger.CreditLimit), 1<<63 - 1, -1 << 63, 700_000_000}
-		for range rapid.IntRange(1, 60).Draw(rt, "entries") {
+		for range rapid.IntRange(1, 120).Draw(rt, "entries") {
 			l.nowMs += rapid.Int64Range(0, day).Draw(rt, "pause")
 			e := entry.Entry{Kind: entry.Kind(rapid.IntRange(1, 15).Draw(rt, "kind")), Account: rapid.Uint32Range(1, 3).Draw(rt, "account"),
 				IDHash: rapid.Uint64Range(0, 50).Draw(rt, "id"), EventMs: l.nowMs, AmountUnits: money.Amount(rapid.SampledFrom(edges).Draw(rt, "amount"))}
@@ -191,6 +203,9 @@ func TestAnyEntriesKeepTheBooks(t *testing.T) {
 			}
 			if e.Kind == entry.Usage || e.Kind == entry.Release {
 				e.IDHash = 0
+			}
+			if e.Kind == entry.Payment || e.Kind == entry.PaymentFailed {
+				e.Args = anyCardResult(rt, l.state.Accounts[e.Account])
 			}
 			o := l.fold(e)[0]
 			a := l.state.Accounts[e.Account]
@@ -206,6 +221,7 @@ func TestAnyEntriesKeepTheBooks(t *testing.T) {
 			}
 		}
 	})
+	seen.demandCards(t)
 }
 
 // one runs a scripted life of account 1, opened with 1000 units, threshold 500, recharge to 2 minor units.

@@ -37,7 +37,9 @@ func number(name string, otherwise uint64) uint64 {
 type twin struct {
 	*testing.T
 	rng    *rand.Rand
+	client redis.UniversalClient
 	shards *lua.Shards
+	others *lua.Shards   // the same ones, as another installation sees them
 	state  *ledger.Shard // the fold in Go, after all of the log
 	gen    *generator
 	log    []*block
@@ -55,6 +57,10 @@ type coverage struct {
 	flags       [8]int
 	generations int64
 	loads       int
+	refusals    [troubles]int // by the trouble that decided
+	repeats     int           // answers from the journal alone
+	listsFull   int           // open lists that had no room for another attempt, as of some block
+	waiting     int           // accounts that had used up their recharges, as of some block
 }
 
 func (c *coverage) add(outcomes []posting.Outcome) {
@@ -66,27 +72,45 @@ func (c *coverage) add(outcomes []posting.Outcome) {
 	}
 }
 
-// TestScriptIsTheTwinOfTheFold holds apply.lua to ledger.Fold on a real Redis: outcomes byte for byte, journal, state.
+// lacks tells whether something never happened.
+func (c *coverage) lacks() bool {
+	return slices.Contains(c.results[1:], 0) || slices.Contains(c.flags[:], 0) || slices.Contains(c.refusals[:], 0) ||
+		slices.Contains([]int{c.repeats, c.listsFull, c.waiting}, 0) || c.generations < 10 || c.loads < 3
+}
+
+// TestScriptIsTheTwinOfTheFold holds apply.lua to ledger.Fold on a real Redis: outcomes byte for byte, journal, state, and
+// the refusals of protocol rule 5, which leave everything as it was.
 // TOLLGATE_SEED repeats a run, TOLLGATE_ENTRIES sets its length: beyond 300,000 there are more shards, not longer logs.
 func TestScriptIsTheTwinOfTheFold(t *testing.T) {
 	client := dial(t)
 	seed := number("TOLLGATE_SEED", rand.Uint64())
 	entries := int(number("TOLLGATE_ENTRIES", 300_000))
 	t.Logf("TOLLGATE_SEED=%d TOLLGATE_ENTRIES=%d", seed, entries)
-	shards := lua.New(client, lua.Config{Installation: "test", LoadChunkValues: 300})
 	var seen coverage
 	for shard, folded := int32(0), 0; folded < entries; shard++ {
-		rng := rand.New(rand.NewPCG(seed, uint64(shard)))
-		state := ledger.New()
-		tw := &twin{T: t, rng: rng, shards: shards, state: state, gen: newGenerator(rng, state), want: map[int64][]byte{}, wm: -1,
-			base: -1, shard: shard, seen: &seen}
-		tw.gen.blockLen = []int{10, 60, 400}[rng.IntN(3)]
+		tw := newTwin(t, client, seed, shard, &seen)
+		tw.gen.blockLen, tw.gen.stubborn = []int{10, 60, 400}[tw.rng.IntN(3)], shard%4 == 3
+		if tw.gen.stubborn {
+			tw.state.Params[ledger.Attempts] = 255
+			tw.state.Accounts[1] = &ledger.Account{Open: true, Floor: ledger.NoDay, BalanceUnits: -1, RechargeToUnits: 1_000_000}
+		}
 		folded += tw.run(min(entries/12, 25_000))
 	}
 	t.Logf("outcomes by result %v, by flag %v, %d generations, %d loads of older images", seen.results, seen.flags, seen.generations, seen.loads)
-	if entries >= 100_000 && (slices.Contains(seen.results[1:], 0) || slices.Contains(seen.flags[:], 0) || seen.generations < 10 || seen.loads < 3) {
+	t.Logf("refused calls by what decided %v, %d answers from the journal alone", seen.refusals, seen.repeats)
+	t.Logf("%d times an open list was full, %d times an account had used up its recharges", seen.listsFull, seen.waiting)
+	if entries >= 300_000 && seen.lacks() {
 		t.Error("the generated log left something out")
 	}
+}
+
+// newTwin makes the fold in Go and a generator for a shard that Redis does not have yet.
+func newTwin(t *testing.T, client redis.UniversalClient, seed uint64, shard int32, seen *coverage) *twin {
+	rng, state := rand.New(rand.NewPCG(seed, uint64(shard))), ledger.New()
+	state.Params[ledger.GiveUpAfter] = []int64{1, 2, 5}[rng.IntN(3)]
+	return &twin{T: t, rng: rng, client: client, shards: lua.New(client, lua.Config{Installation: "test", LoadChunkValues: 300}),
+		others: lua.New(client, lua.Config{Installation: "other"}), state: state, gen: newGenerator(rng, state), want: map[int64][]byte{}, wm: -1,
+		base: -1, shard: shard, seen: seen}
 }
 
 // run makes a shard, folds about so many entries, and gives how many.
@@ -132,6 +156,14 @@ func (t *twin) extend() int {
 	outcomes := t.state.Fold(b.offset, b.appendMs, &b.entries, nil)
 	t.want[b.offset] = posting.AppendOutcomes(nil, outcomes)
 	t.seen.add(outcomes)
+	for _, a := range t.state.Accounts {
+		if len(a.Tokens) == ledger.TokensKept {
+			t.seen.listsFull++
+		}
+		if a.Failures > 0 && int64(a.Failures) >= t.state.Params[ledger.GiveUpAfter] {
+			t.seen.waiting++
+		}
+	}
 	t.log = append(t.log, b)
 	return b.entries.Len()
 }
@@ -140,6 +172,12 @@ func (t *twin) extend() int {
 func (t *twin) catchUp(ctx context.Context) {
 	end := t.state.WM
 	for t.wm < end || t.rng.IntN(6) == 0 {
+		switch t.rng.IntN(60) {
+		case 0, 1, 2, 3:
+			t.stray(ctx)
+		case 4:
+			t.again(ctx)
+		}
 		c := &t.call
 		c.Shard, c.TopicID = t.shard, topic
 		c.From = t.wm + 1

@@ -29,6 +29,9 @@ type generator struct {
 	at       []int64    // next carrier offset by source
 	ids      []uint64   // used lately
 	blockLen int
+	// stubborn has the card of account 1 decline again and again, more often than its open list is long.
+	stubborn bool
+	declines int64 // of that card in the block at hand
 }
 
 func newGenerator(rng *rand.Rand, state *ledger.Shard) *generator {
@@ -43,6 +46,7 @@ func newGenerator(rng *rand.Rand, state *ledger.Shard) *generator {
 // next makes the next block: mostly new, sometimes one that was sent before or one that overlaps it.
 func (g *generator) next() *block {
 	g.offset += 1 + int64(max(0, g.IntN(12)-9))
+	g.declines = 0
 	switch g.IntN(40) {
 	case 0:
 		g.nowMs += int64(g.IntN(90)) * hourMs
@@ -206,11 +210,14 @@ func (g *generator) arguments(e *entry.Entry) {
 func (g *generator) param() [4]int64 {
 	choices := [ledger.ParamCount][]int64{
 		ledger.WindowMs:    {2 * hourMs, 5 * hourMs, 72 * hourMs, 12*hourMs + 1, -1, math.MaxInt64},
-		ledger.GraceMs:     {0, 60_000, 600_000, hourMs},
-		ledger.BackOffMs:   {0, hourMs, 24 * hourMs},
+		ledger.GraceMs:     {0, 60_000, 600_000, hourMs, 1<<52 + 1},
+		ledger.BackOffMs:   {0, hourMs, 24 * hourMs, -1},
 		ledger.Attempts:    {0, 1, 2, 3, 255, 256},
-		ledger.ResultsKept: {0, 1, 5, 40, 1000},
-		ledger.GiveUpAfter: {5},
+		ledger.ResultsKept: {0, 1, 5, 40, 1000, 100_001},
+		ledger.GiveUpAfter: {g.state.Params[ledger.GiveUpAfter], 256}, // attention is as of an account's last change
+	}
+	if g.stubborn {
+		choices[ledger.Attempts] = []int64{255}
 	}
 	p := g.IntN(int(ledger.ParamCount))
 	return [4]int64{int64(p), choices[p][g.IntN(len(choices[p]))]}
@@ -228,6 +235,11 @@ func (g *generator) cardResult(e *entry.Entry) {
 		t := a.Tokens[len(a.Tokens)-1-g.IntN(min(len(a.Tokens), 3))]
 		e.Account, e.Args = number, [4]int64{t.Offset, int64(t.Ix), int64(t.Attempt), entry.FailureDeclined}
 		break
+	}
+	if a := g.state.Accounts[1]; g.stubborn && a != nil && a.HasIntent && (e.Kind == entry.PaymentFailed || len(a.Tokens) < ledger.TokensKept) {
+		e.Kind = entry.PaymentFailed
+		e.Account, e.Args = 1, [4]int64{a.Intent.Offset, int64(a.Intent.Ix), int64(a.Intent.Attempt) + g.declines, entry.FailureDeclined}
+		g.declines++
 	}
 	if g.IntN(12) == 0 {
 		e.Args[g.IntN(3)] = int64(g.extreme())
