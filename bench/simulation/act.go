@@ -81,7 +81,7 @@ func (w *world) send() {
 	w.messages++
 	offset := w.produce(p, []byte(message))
 	if w.Trace {
-		w.noteText("%s sends to partition %d at %d: %s", c.topic, p.key.partition, offset, message)
+		w.trace(fmt.Sprintf("%s sends to partition %d at %d: %s", c.topic, p.key.partition, offset, message))
 	}
 }
 
@@ -141,8 +141,8 @@ func (w *world) breakDown() {
 		{r.outage, "clickhouse flips", func() { w.storeDown = !w.storeDown }},
 		{r.rebalance / 3, "process crash", func() { w.restart(w.followers[w.r.IntN(len(w.followers))]) }},
 		{2, "build changed", func() { w.upgrade(w.followers[w.r.IntN(len(w.followers))]) }},
-		{3, "broker clock", func() { w.anyLog().skewMs = w.r.Int64N(20_000) - 10_000 }},
-		{2, "process clock", func() { w.skews[w.anyStage().name] = w.r.Int64N(20_000) - 10_000 }},
+		{3, "broker clock", w.changeBroker},
+		{2, "process clock", func() { w.skews[w.anyStage().name] = w.skew() }},
 		{4, "logs cut", w.cutLogs},
 		{1, "topic made anew", w.remake},
 		{1, "operator restarts", w.restartOperator},
@@ -175,6 +175,7 @@ func (w *world) jump() {
 	if len(w.requests) > 0 || slices.ContainsFunc(w.tasks, func(t *task) bool { return t.urgent }) {
 		return
 	}
+	w.count("hours in which nobody does anything")
 	w.nowMs += w.r.Int64N(3 * hourMs)
 }
 
@@ -215,6 +216,15 @@ func (w *world) anyLog() *partition {
 	return partitions[w.r.IntN(len(partitions))]
 }
 
+// changeBroker has another broker lead a log, whose clock is wrong by some seconds, or several of them in turn.
+func (w *world) changeBroker() {
+	l := w.anyLog()
+	l.skewMs, l.unsteady = w.skew(), w.r.IntN(2) == 0
+}
+
+// skew draws how wrong a clock is.
+func (w *world) skew() int64 { return w.r.Int64N(20_000) - 10_000 }
+
 func (w *world) skewOf(t *task) int64 {
 	if t.stage == nil {
 		return w.skews[t.name]
@@ -231,6 +241,7 @@ func (w *world) haltByHand() {
 	next := *n.now
 	if next.halted = lua.ByHand + "to see what happens"; n.now.halted != "" {
 		next.halted = ""
+		w.count("shard resumed by hand")
 	}
 	n.set(&next)
 }
@@ -255,6 +266,7 @@ func (w *world) healRedis() {
 // keepOld remembers a master that is none any more. Some notice, and take no more writes.
 func (w *world) keepOld(shard int) {
 	if w.r.IntN(3) == 0 {
+		w.count("old master read-only")
 		w.masters[shard].refuses = "READONLY You can't write against a read only replica."
 	}
 	w.old[shard] = append(w.old[shard], w.masters[shard])
@@ -269,6 +281,7 @@ func (w *world) failover(shard int) {
 	w.keepOld(shard)
 	replica := &node{now: n.now}
 	if lost := min(len(n.past), w.r.IntN(9)); lost > 0 {
+		w.counts["scripts lost in a failover"] += lost
 		at := len(n.past) - lost
 		replica.now, replica.past = n.past[at], slices.Clone(n.past[:at])
 	}
@@ -285,6 +298,7 @@ func (w *world) promoteOld() {
 	w.keepOld(shard)
 	again.refuses = ""
 	w.masters[shard] = again
+	w.count("old master is the master again")
 }
 
 // tear brings half a call back that a server had dropped when its file was cut: some accounts are of another offset.
@@ -307,6 +321,7 @@ func (w *world) tear() {
 			next.fold.Accounts[id] = &copied
 		}
 	}
+	w.count("half a call came back")
 	n.set(&next)
 }
 
@@ -320,6 +335,7 @@ func (w *world) loseRedis() {
 // remake deletes a carrier's topic and makes it again: what was not rated by then is gone, which nobody can help.
 func (w *world) remake() {
 	if name := w.carrierTopics()[w.r.IntN(2)]; w.topicsMade < 12 {
+		w.count("carrier's topic is another one")
 		w.makeTopic(name, int32(len(w.topics[name].partitions)))
 		w.wakeWatchers(name)
 	}

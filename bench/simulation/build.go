@@ -50,6 +50,7 @@ func (w *world) upgrade(f *follower) {
 	switch {
 	case f.build == olderBuild:
 		f.build = newerBuild
+		w.count("newer build starts")
 	case w.r.IntN(4) == 0:
 		f.build = olderBuild
 		w.count("build rolled back")

@@ -28,7 +28,8 @@ type answer struct {
 }
 
 // caller asks for one entry by protocol rule 9: append it, wait until the shard has applied it, read what is kept under its
-// id; after silence, ask again under the same key. The product has no API yet: this is the rule, not a production loop.
+// id; after silence, ask again under the same key. It plays the rule by which submit of cmd/tollgate/client.go asks, and is
+// not that code, which talks to servers.
 type caller struct {
 	w     *world
 	t     *task

@@ -1,9 +1,6 @@
 package simulation
 
 import (
-	"fmt"
-
-	"github.com/tollgate/tollgate/balance/posting"
 	"github.com/tollgate/tollgate/balance/recharge"
 	"github.com/tollgate/tollgate/rater/entry"
 )
@@ -20,6 +17,7 @@ type oracle struct {
 	book     *oracleBook
 	places   map[place]*wanted
 	rows     map[place]map[int32]int // outcomes other than Repeated, by shard
+	shards   map[entry.Source]int32  // where records of no account go
 	keys     map[uint64]string       // id hashes and what they stand for
 	hashes   map[string]uint64
 	due      map[string]bool // records that must be charged
@@ -35,7 +33,7 @@ func (w *world) check() {
 	if len(w.violations) > 0 {
 		return
 	}
-	o := &oracle{w: w, book: newOracleBook(), places: map[place]*wanted{}, rows: map[place]map[int32]int{}, keys: map[uint64]string{},
+	o := &oracle{w: w, book: newOracleBook(), places: map[place]*wanted{}, rows: map[place]map[int32]int{}, shards: map[entry.Source]int32{}, keys: map[uint64]string{},
 		hashes: map[string]uint64{}, due: map[string]bool{}, charges: map[string]int{}, intents: map[recharge.Intent]int64{},
 		credited: map[uint32]int64{}, first: map[uint64]answer{}}
 	o.readBook()
@@ -44,6 +42,7 @@ func (w *world) check() {
 		w.postedTo(shard)
 		newOracleShard(o, shard).run()
 	}
+	o.checkRows()
 	o.checkPlaces()
 	o.checkCharges()
 	o.checkGateway()
@@ -78,7 +77,7 @@ func (o *oracle) readCarriers() {
 				at := place{entry.Source{TopicID: t.id, Partition: l.key.partition}, entry.Position{Offset: int64(offset)}}
 				f, ok := o.book.formats[t.name].at(m.appendMs - 2000)
 				if !ok {
-					o.places[at] = &wanted{kind: 2, reason: 2, shard: -2, raw: string(m.value), anyTime: true}
+					o.places[at] = unread(2, string(m.value), m.appendMs)
 					continue
 				}
 				for ix, text := range split(string(m.value)) {
@@ -86,6 +85,18 @@ func (o *oracle) readCarriers() {
 					o.places[at] = o.book.route(text, f, m.appendMs)
 				}
 			}
+		}
+	}
+}
+
+// checkRows is the other half of compareRow: there is no row but those of entries.
+func (o *oracle) checkRows() {
+	if o.w.hopeless() {
+		return // not all entries were looked at
+	}
+	for key, r := range o.w.rows {
+		if !r.known {
+			o.w.violate("I10", "there is a row of %s at %v, where there is no entry", r.table, key)
 		}
 	}
 }
@@ -163,44 +174,4 @@ func (o *oracle) bind(hash uint64, key string) {
 		o.w.violate("I6", "%s is hashed as %x and %x", key, other, hash)
 	}
 	o.keys[hash], o.hashes[key] = key, hash
-}
-
-// compareEntry is I6: an entry says what the book says of its record.
-func (o *oracle) compareEntry(shard int32, at place, e *entry.Entry) {
-	want := o.places[at]
-	if want == nil {
-		o.w.violate("I6", "entry of %v in shard %d, where there is no record", at, shard)
-		return
-	}
-	ok := int(e.Kind) == want.kind && int(e.Reason) == want.reason && e.Account == want.account && int64(e.AmountUnits) == want.amount &&
-		e.Billed == want.billed && string(e.Extra) == want.raw && (want.shard < 0 || want.shard == shard)
-	if !want.anyTime {
-		ok = ok && e.EventMs == want.eventMs && e.LocalDay == want.day
-	}
-	for i, arg := range want.args {
-		ok = ok && e.Args[i] == arg
-	}
-	if !ok {
-		o.w.violate("I6", "record %v is %+v in shard %d, the book says %+v", at, *e, shard, *want)
-	}
-	if e.Kind == entry.Usage {
-		o.bind(e.IDHash, want.key)
-	}
-}
-
-// compareRow holds a row of ClickHouse against the posting that it must be.
-func (o *oracle) compareRow(shard int32, offset int64, ix int, out *posting.Outcome) {
-	r := o.w.rows[rowKey{uint16(shard), offset, uint32(ix)}]
-	if r == nil {
-		o.w.violate("I10", "entry %d.%d of shard %d has no row", offset, ix, shard)
-		return
-	}
-	same := r.numbers["result_code"] == int64(out.Result) && r.numbers["statement_day_number"] == int64(out.StatementDay)
-	if r.table != "dead_letters" {
-		same = same && r.numbers["amount_units"] == int64(out.AmountUnits) && r.numbers["balance_units"] == int64(out.BalanceUnits) &&
-			r.numbers["flags"] == int64(out.Flags) && r.numbers["intent_units"] == int64(out.IntentUnits)
-	}
-	if !same {
-		o.w.violate("I3", "row %v is not its posting: %s and %+v", rowKey{uint16(shard), offset, uint32(ix)}, fmt.Sprint(r.numbers), *out)
-	}
 }

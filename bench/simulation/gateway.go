@@ -44,6 +44,7 @@ func (g gateway) Attempts(ctx context.Context, account uint32, intent recharge.I
 	w := g.t.w
 	err = g.t.call(ctx, "attempts", int64(account), intent.Offset, func() error {
 		if w.gatewayDown && !w.mutation.noLookUp {
+			w.count("look-up while the gateway is away")
 			return errDown
 		}
 		for _, p := range w.payments {
@@ -73,6 +74,9 @@ func (g gateway) Charge(ctx context.Context, r recharge.Request) (c recharge.Cha
 	g.t.urgent = true // a request that is on its way is not held up for longer than a key lives
 	if r.Intent.Offset > w.postedTo(r.Intent.Shard) {
 		w.violate("I8", "account %d is charged for %v, of which no posting is in Kafka yet", r.Account, r.Intent)
+	}
+	if w.gatewayDown {
+		w.count("charge while the gateway is away")
 	}
 	f, err := g.t.enter(ctx, "charge", int64(r.Account), r.Intent.Offset)
 	g.t.urgent = false
@@ -121,6 +125,7 @@ func (w *world) charge(r recharge.Request) *payment {
 		result = recharge.Declined
 	case x < w.rates.decline+w.rates.decline/2:
 		result = recharge.NeedsAuthentication
+		w.count("charge wants the customer")
 	}
 	p.Status = result
 	switch w.r.IntN(8) {

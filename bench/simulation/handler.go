@@ -26,7 +26,11 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
 		return true
 	})
-	h.w.noteText("%s says: %s", h.t.name, b.String())
+	if r.Level >= slog.LevelError {
+		h.w.noteText("%s says: %s", h.t.name, b.String())
+	} else {
+		h.w.trace(fmt.Sprintf("%s says: %s", h.t.name, b.String()))
+	}
 	stale := h.t.stage != nil && h.t.stage.generation != h.t.ref.ID // its log may be cut by now: it owns nothing
 	if isBug(b.String()) && !stale {
 		h.w.violate("halt", "%s: %s", h.t.name, b.String())

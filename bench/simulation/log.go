@@ -9,6 +9,8 @@ import (
 	"sort"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
@@ -32,6 +34,7 @@ type partition struct {
 	data       []byte
 	batches    []batch
 	skewMs     int64 // of the broker that leads it
+	unsteady   bool  // now this broker leads it, now that
 	messages   []message
 }
 
@@ -60,14 +63,21 @@ func (w *world) log(name string, partition int32) *partition {
 
 // append stamps a sealed batch of so many messages and puts it at the end of the log, as the broker does.
 func (w *world) append(p *partition, sealed []byte, messages int) (base, timeMs int64) {
+	if p.unsteady && w.faults && w.r.IntN(6) == 0 {
+		p.skewMs = w.skew()
+	}
 	base, timeMs = p.end, w.nowMs+p.skewMs
+	if n := len(p.batches); n > 0 && timeMs < p.batches[n-1].timeMs {
+		w.count("append times step back")
+	}
 	at := len(p.data)
 	p.data = append(p.data, sealed...)
 	stream.Stamp(p.data[at:len(p.data):len(p.data)], base, timeMs)
 	p.batches = append(p.batches, batch{base, timeMs, at})
 	p.end += int64(messages)
 	if !isImages(p.key.topic) {
-		w.hash(uint64(len(sealed))<<40 ^ uint64(base)<<8 ^ uint64(timeMs))
+		w.hash(xxhash.Sum64(p.data[at:]))
+		w.hash(uint64(base)<<44 ^ uint64(timeMs))
 	}
 	for _, t := range w.tasks {
 		for _, position := range t.watching {
@@ -180,7 +190,8 @@ func (w *world) serve(t *task, f *stream.Fetched, p stream.Position) {
 		switch n := len(data); {
 		case n == 0 || !w.faults:
 		case w.r.IntN(16) == 0:
-			data = data[:w.r.IntN(n)] // cut short by the limits of the fetch
+			w.count("batch cut short by the limits of a fetch")
+			data = data[:w.r.IntN(n)]
 		case w.rates.lost > 0 && w.r.IntN(200) == 0 && w.happens("corrupt batch"):
 			data = w.corrupt(data)
 		}
@@ -328,6 +339,7 @@ func (w *world) land() {
 		}
 		w.flights = slices.Delete(w.flights, i, i+1)
 		if w.topics[f.log.key.topic].partitions[f.log.key.partition] == f.log {
+			w.count("late batch arrives")
 			w.noteText("a late batch arrives at %s[%d]", f.log.key.topic, f.log.key.partition)
 			w.append(f.log, f.sealed, f.messages)
 		}
@@ -387,6 +399,7 @@ func (w *world) commit(group, name string, o stream.CommitOffset) {
 	if ids := w.topics[name]; group == "rate" && o.Metadata == fmt.Sprintf("%x", ids.id[:]) {
 		w.rated[sourceKey{ids.id, o.Partition}] = max(o.Offset, w.rated[sourceKey{ids.id, o.Partition}])
 	}
+	w.hash(xxhash.Sum64String(group) ^ xxhash.Sum64String(name) ^ xxhash.Sum64String(o.Metadata))
 	w.hash(uint64(o.Offset)<<16 ^ uint64(o.Partition))
 }
 

@@ -55,10 +55,12 @@ func (o *operators) Run(ctx context.Context) error {
 			w.noteText("the book decides %T: accepted %t %s", records[i], decisions[i].Accepted, decisions[i].Refusal)
 			if decisions[i].Accepted {
 				w.count(fmt.Sprintf("book %T", records[i]))
+			} else {
+				w.count("change refused")
 			}
 		}
-		if err != nil && w.Trace {
-			w.noteText("the operator fails: %v", err)
+		if err != nil {
+			w.trace(fmt.Sprintf("the operator fails: %v", err))
 		}
 	}
 	return nil
@@ -93,7 +95,8 @@ func (w *world) change() (records []book.Record) {
 		w.revisions++
 		records = w.tariff([]string{"tariff-a", "tariff-b"}[w.r.IntN(2)], w.revisions, 1+w.r.IntN(3), w.wish(), w.r.IntN(9))
 		if w.r.IntN(5) == 0 {
-			records = records[1:] // a chunk is missing
+			w.count("tariff without a chunk")
+			records = records[1:]
 		}
 	case 11:
 		records = append(records, w.newFormat())

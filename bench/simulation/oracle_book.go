@@ -85,17 +85,25 @@ type oracleBook struct {
 
 // wanted is what a record must have become: an entry, in one shard or in all.
 type wanted struct {
-	kind, reason int
-	account      uint32
-	shard        int32 // -1 all, -2 any one
-	amount       int64
-	eventMs      int64
-	day          int32
-	billed       uint32
-	args         [3]int64
-	key          string // of the record's id; "" for none
-	raw          string
-	anyTime      bool // the time of an undecodable record says nothing
+	facts
+	reason int
+	shard  int32 // -1 all, -2 any one, the same for all of a source
+	args   [3]int64
+	key    string // of the record's id; "" for none
+	raw    string
+	partly bool // what could be read of an undecodable record is up to its decoder
+}
+
+// facts are what an entry and its row say of a record.
+type facts struct {
+	kind, service    int
+	account          uint32
+	number           uint64
+	amount, eventMs  int64
+	day              int32
+	duration, billed uint32
+	tariff, row      uint32
+	id, peer         string
 }
 
 func newOracleBook() *oracleBook {
@@ -183,11 +191,11 @@ func (b *oracleBook) decide(c *change) *wanted {
 	case "close":
 		return b.close(c)
 	case "param":
-		return &wanted{kind: 7, shard: -1, args: [3]int64{params[c.Param], c.Value}}
+		return &wanted{facts: facts{kind: 7}, shard: -1, args: [3]int64{params[c.Param], c.Value}}
 	case "fold-version":
 		if c.FoldVersion > b.fold {
 			b.fold = c.FoldVersion
-			return &wanted{kind: 8, shard: -1, args: [3]int64{c.FoldVersion}}
+			return &wanted{facts: facts{kind: 8}, shard: -1, args: [3]int64{c.FoldVersion}}
 		}
 	case "replay":
 		return b.replay(c)
@@ -209,7 +217,7 @@ func (b *oracleBook) openAccount(c *change) *wanted {
 	}
 	a.plans, a.zones = history[string]{{beginning, c.Plan}}, history[string]{{beginning, c.Zone}}
 	b.accounts[c.Account] = a
-	return &wanted{kind: 3, account: c.Account, shard: int32(c.Account % shardCount), amount: a.balance,
+	return &wanted{facts: facts{kind: 3, account: c.Account, amount: a.balance}, shard: int32(c.Account % shardCount),
 		args: [3]int64{int64(b.zoneNumber(c.Zone)), a.threshold, a.target}}
 }
 
@@ -230,7 +238,7 @@ func (b *oracleBook) changeZone(c *change) *wanted {
 		return nil
 	}
 	a.zones = append(a.zones, dated[string]{max(midnightAfter(last.value, b.frontier), last.fromMs), c.Zone})
-	return &wanted{kind: 5, account: c.Account, shard: int32(c.Account % shardCount), args: [3]int64{int64(b.zoneNumber(c.Zone))}}
+	return &wanted{facts: facts{kind: 5, account: c.Account}, shard: int32(c.Account % shardCount), args: [3]int64{int64(b.zoneNumber(c.Zone))}}
 }
 
 // newest gives the change that is in force last.
@@ -249,7 +257,7 @@ func (b *oracleBook) assign(c *change) *wanted {
 		return nil
 	}
 	b.owners[c.Number] = append(b.owners[c.Number], dated[uint32]{from, c.Account})
-	return &wanted{kind: 4, account: c.Account, shard: int32(c.Account % shardCount), args: [3]int64{1}}
+	return &wanted{facts: facts{kind: 4, account: c.Account, number: digitsOf(c.Number)}, shard: int32(c.Account % shardCount), args: [3]int64{1}}
 }
 
 func (b *oracleBook) release(c *change) *wanted {
@@ -259,7 +267,7 @@ func (b *oracleBook) release(c *change) *wanted {
 	}
 	owner := newest(h).value
 	b.owners[c.Number] = append(h, dated[uint32]{max(b.effect(c), newest(h).fromMs), 0})
-	return &wanted{kind: 4, account: owner, shard: int32(owner % shardCount)}
+	return &wanted{facts: facts{kind: 4, account: owner, number: digitsOf(c.Number)}, shard: int32(owner % shardCount)}
 }
 
 func (b *oracleBook) addChunk(c *change) {
@@ -299,7 +307,7 @@ func (b *oracleBook) close(c *change) *wanted {
 		return nil
 	}
 	b.closed[c.Zone] = day
-	return &wanted{kind: 6, shard: -1, args: [3]int64{int64(number), int64(day)}}
+	return &wanted{facts: facts{kind: 6}, shard: -1, args: [3]int64{int64(number), int64(day)}}
 }
 
 func (b *oracleBook) replay(c *change) *wanted {

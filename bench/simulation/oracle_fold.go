@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -33,17 +32,26 @@ type ledgerAccount struct {
 type oracleShard struct {
 	o        *oracle
 	shard    int32
+	appendMs int64 // of the block that is folded
 	now      int64
 	accounts map[uint32]*ledgerAccount
 	closed   map[int64]int32
 	params   [6]int64
 	seen     map[place]bool
 	top      map[entry.Source]entry.Position
-	applied  map[uint64]bool // ids ever applied
-	told     map[string]bool // ids of events and dead letters that must be there
+	applied  map[uint64]int64 // ids ever applied, and when
+	late     map[lateRecord]bool
+	results  []uint64        // ids of the outcomes that are kept for callers, oldest first
+	told     map[string]said // events and dead letters that must be there, by id
 	grew     bool            // the window has grown: what is late is less certain
 	version  int64           // of the fold
 	room     int64           // the least number of outcomes that it kept for callers
+}
+
+// lateRecord is a record that was found late.
+type lateRecord struct {
+	id uint64
+	facts
 }
 
 const noDay = -1 << 31
@@ -55,7 +63,8 @@ func newOracleShard(o *oracle, shard int32) *oracleShard {
 	o.kept[shard].expired = map[int64]bool{}
 	return &oracleShard{o: o, shard: shard, accounts: map[uint32]*ledgerAccount{}, closed: map[int64]int32{},
 		params: [6]int64{72 * hourMs, 10 * minuteMs, 24 * hourMs, 3, 5, 1000}, seen: map[place]bool{},
-		top: map[entry.Source]entry.Position{}, applied: map[uint64]bool{}, told: map[string]bool{}, room: 1000}
+		top: map[entry.Source]entry.Position{}, applied: map[uint64]int64{}, late: map[lateRecord]bool{},
+		told: map[string]said{}, version: 1, room: 1000}
 }
 
 // run folds all entries, and compares every outcome, every row, the state in Redis and the events.
@@ -80,11 +89,11 @@ func (s *oracleShard) run() {
 		if string(entries) != string(m.value) || block.AppendMs != m.appendMs {
 			w.violate("I2", "the posting of entry %d of shard %d holds other entries", offset, s.shard)
 		}
-		s.now = max(s.now, m.appendMs)
+		s.now, s.appendMs = max(s.now, m.appendMs), m.appendMs
 		for ix := range block.Outcomes {
 			block.Entries.Get(ix, &e)
 			s.entry(offset, ix, block.Entries.Source, &e, &block.Outcomes[ix])
-			s.o.compareRow(s.shard, offset, ix, &block.Outcomes[ix])
+			s.o.compareRow(rowKey{uint16(s.shard), offset, uint32(ix)}, block.Entries.Source, &e, m.appendMs, &block.Outcomes[ix])
 		}
 	}
 	s.o.kept[s.shard].room = s.room
@@ -100,9 +109,14 @@ func (s *oracleShard) entry(offset int64, ix int, source entry.Source, e *entry.
 		w.violate("outcome", "entry %d.%d of shard %d (%s, account %d, %s) is %s, the oracle says %v", offset, ix, s.shard, e.Kind, e.Account, s.o.keys[e.IDHash], got.Result, results)
 		return
 	}
-	w.count(fmt.Sprintf("%s %s", e.Kind, got.Result))
+	s.countEntry(source, e, got)
+	if got.Result == posting.Late {
+		record := factsOf(e)
+		record.kind = int(entry.Usage)
+		s.late[lateRecord{e.IDHash, record}] = true
+	}
 	if got.Result == posting.Charged {
-		s.applied[e.IDHash] = true
+		s.applied[e.IDHash] = s.now
 		s.o.charges[cmp.Or(s.o.keys[e.IDHash], fmt.Sprintf("of id %x", e.IDHash))]++
 	}
 	want := posting.Outcome{Result: got.Result, StatementDay: int32(floorDiv(s.now, dayMs))}
@@ -128,7 +142,7 @@ func (s *oracleShard) entry(offset int64, ix int, source entry.Source, e *entry.
 	if e.Kind.FromAPI() {
 		s.keep(offset, e, want)
 	}
-	s.tell(fmt.Sprintf("%s/%d/%d/%d", installation, s.shard, offset, ix), want)
+	s.tell(source, offset, ix, e, &want)
 	if *got != want {
 		w.violate("outcome", "entry %d.%d of shard %d (%s, account %d): %+v, the oracle says %+v", offset, ix, s.shard, e.Kind, e.Account, *got, want)
 	}
@@ -144,24 +158,38 @@ func (s *oracleShard) keep(offset int64, e *entry.Entry, o posting.Outcome) {
 	default:
 		k.outcomes++
 		if _, again := s.o.first[e.IDHash]; !again {
-			s.o.first[e.IDHash] = answer{body: e.Args[entry.ArgBody], outcome: o}
+			s.o.first[e.IDHash] = answer{offset: offset, body: e.Args[entry.ArgBody], outcome: o}
+			s.results = append(s.results, e.IDHash)
+		}
+		for int64(len(s.results)) > max(1, s.params[5]) {
+			s.results = s.results[1:]
 		}
 	}
 }
 
-// tell notes what must be told of an outcome.
-func (s *oracleShard) tell(id string, o posting.Outcome) {
-	for flag, name := range map[posting.Flags]string{posting.BecameSuspended: "account.suspended", posting.BecameRestored: "account.restored",
-		posting.BecameLow: "account.low-balance", posting.BecameFunded: "account.funded", posting.OpenedIntent: "recharge.wanted",
-		posting.GaveUp: "recharge.given-up"} {
-		if o.Flags&flag != 0 {
-			s.told[id+"/"+name] = true
+// countEntry counts what became of an entry, by kind and result and by what else there is to see.
+func (s *oracleShard) countEntry(source entry.Source, e *entry.Entry, got *posting.Outcome) {
+	w := s.o.w
+	w.count(e.Kind.String() + " " + got.Result.String())
+	if e.Kind == entry.Rejected {
+		w.count("rejected: " + e.Reason.String())
+	}
+	if e.Kind == entry.Usage && source.TopicID == w.topics["book"].id {
+		w.count("replay " + got.Result.String())
+	}
+	if got.Result == posting.Charged && got.StatementDay > e.LocalDay {
+		w.count("charged on a later statement, its day is closed")
+	}
+	for i, name := range flagNames {
+		if got.Flags&(1<<i) != 0 {
+			w.count(name)
 		}
 	}
-	if o.Result == posting.Rejected {
-		s.told[id] = true
-	}
 }
+
+// flagNames name the flags of outcomes, the first bit first.
+var flagNames = []string{"account is suspended", "account is low", "account becomes suspended", "account is restored", "account becomes low",
+	"account is funded again", "intent opened", "intent given up"}
 
 // passive tells whether an outcome is of an entry that touches no account.
 func passive(e *entry.Entry, result posting.Result) bool {
@@ -188,7 +216,13 @@ func (s *oracleShard) judge(source entry.Source, e *entry.Entry, got posting.Res
 	}
 	window := s.params[0]
 	half := s.now - window/2
-	known := s.applied[e.IDHash]
+	_, known := s.applied[e.IDHash]
+	switch e.Kind {
+	case entry.Release:
+		s.compareRelease(e)
+	case entry.Payment, entry.PaymentFailed:
+		s.compareStatement(e)
+	}
 	switch {
 	case e.Kind == entry.Rejected:
 		return []posting.Result{posting.Rejected}
@@ -207,7 +241,7 @@ func (s *oracleShard) judge(source entry.Source, e *entry.Entry, got posting.Res
 	case e.Kind.FromAPI() && (e.EventMs < half || s.grew && got == posting.Expired):
 		return []posting.Result{posting.Expired}
 	case e.Kind.FromAPI():
-		s.applied[e.IDHash] = true
+		s.applied[e.IDHash] = s.now
 	}
 	return []posting.Result{s.verdict(e)}
 }
@@ -383,68 +417,7 @@ func (a *ledgerAccount) level() (f posting.Flags) {
 	return f
 }
 
-// compareRedis holds the accounts in Redis against the oracle's.
-func (s *oracleShard) compareRedis() {
-	state := s.o.w.masters[s.shard].now.fold
-	for id, want := range s.accounts {
-		got := state.Accounts[id]
-		if got == nil {
-			s.o.w.violate("I1", "account %d is not in Redis", id)
-			continue
-		}
-		if int64(got.BalanceUnits) != want.balance || got.Suspended != want.suspended || got.Low != want.low || got.Open != want.open ||
-			got.HasIntent != want.intent || int64(got.ThresholdUnits) != want.threshold || int64(got.RechargeToUnits) != want.target ||
-			len(got.Tokens) != len(want.tokens) {
-			s.o.w.violate("I1", "account %d is %+v in Redis, the oracle says %+v", id, *got, *want)
-		}
-	}
-}
-
-// compareEvents holds what was told last about every account against what holds, and events told twice against each
-// other.
-func (s *oracleShard) compareEvents() {
-	w := s.o.w
-	events, letters := w.log("events", s.shard), w.log("dead-letters", s.shard)
-	events.decode()
-	letters.decode()
-	texts, last, newest := map[string]string{}, map[uint32]string{}, map[uint32][2]int64{}
-	for _, m := range slices.Concat(events.messages, letters.messages) {
-		var e struct {
-			ID, Type string
-			Data     struct {
-				Account    uint32
-				Offset, Ix int64
-			}
-		}
-		if err := json.Unmarshal(m.value, &e); err != nil {
-			w.violate("I3", "an event of shard %d: %v", s.shard, err)
-			continue
-		}
-		if before, again := texts[e.ID]; again && before != string(m.value) {
-			w.violate("I3", "event %s was told in two ways", e.ID)
-		}
-		texts[e.ID] = string(m.value)
-		delete(s.told, e.ID)
-		if e.Type != "account.suspended" && e.Type != "account.restored" {
-			continue
-		}
-		if at := [2]int64{e.Data.Offset, e.Data.Ix}; last[e.Data.Account] == "" || slices.Compare(at[:], slice(newest[e.Data.Account])) >= 0 {
-			last[e.Data.Account], newest[e.Data.Account] = e.Type, at
-		}
-	}
-	for id := range s.told {
-		w.violate("I10", "nobody was told of %s", id)
-	}
-	for id, a := range s.accounts {
-		if (last[id] == "account.suspended") != a.suspended {
-			w.violate("I9", "account %d: suspended is %t, told last was %q", id, a.suspended, last[id])
-		}
-	}
-}
-
 func amount(n int64) money.Amount { return money.Amount(n) }
-
-func slice(a [2]int64) []int64 { return a[:] }
 
 func floorDiv(a, b int64) int64 {
 	if a < 0 {

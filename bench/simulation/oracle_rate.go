@@ -11,6 +11,7 @@ import (
 // call is a carrier's record as the oracle reads it.
 type call struct {
 	service, number, peer string
+	id                    string
 	eventMs               int64
 	duration, segments    int64
 	key                   string
@@ -26,7 +27,7 @@ func readRecord(text string, f format) *call {
 	if json.Unmarshal([]byte(text), &j) != nil || f.name != "tollgate" || j.Start == nil {
 		return nil
 	}
-	r := &call{number: j.To, peer: j.From}
+	r := &call{id: j.ID, number: j.To, peer: j.From}
 	if j.Direction == "outbound" {
 		r.number, r.peer = j.From, j.To
 	}
@@ -57,9 +58,10 @@ func (b *oracleBook) route(text string, f format, appendMs int64) *wanted {
 	const rejected, undecodable, unknownNumber, tooFarAhead = 2, 1, 3, 5
 	r := readRecord(text, f)
 	if r == nil {
-		return &wanted{kind: rejected, reason: undecodable, shard: -2, raw: text, anyTime: true}
+		return unread(undecodable, text, appendMs)
 	}
-	no := &wanted{kind: rejected, shard: -2, raw: text, eventMs: r.eventMs, day: dayIn("UTC", r.eventMs), key: r.key}
+	no := &wanted{facts: r.facts(rejected), shard: -2, raw: text, key: r.key}
+	no.day = dayIn("UTC", r.eventMs)
 	if r.eventMs > appendMs+60_000 {
 		no.reason = tooFarAhead
 		return no
@@ -76,12 +78,35 @@ func (b *oracleBook) route(text string, f format, appendMs int64) *wanted {
 	return e
 }
 
+// unread is what a record becomes that cannot be read: it is dated by its append time.
+func unread(reason int, text string, appendMs int64) *wanted {
+	const rejected = 2
+	return &wanted{facts: facts{kind: rejected, eventMs: appendMs, day: dayIn("UTC", appendMs)}, reason: reason, shard: -2, raw: text, partly: true}
+}
+
+// services are the codes of services in entries.
+var services = map[string]int{"voice-in": 1, "voice-out": 2, "message-in": 3, "message-out": 4}
+
+// facts gives what an entry says of the record whoever owns it.
+func (r *call) facts(kind int) facts {
+	return facts{kind: kind, service: services[r.service], number: digitsOf(r.number), eventMs: r.eventMs, duration: uint32(r.duration), id: r.id, peer: r.peer}
+}
+
+// digitsOf gives a number that is written with a plus.
+func digitsOf(number string) uint64 {
+	digits, err := strconv.ParseUint(strings.TrimPrefix(number, "+"), 10, 64)
+	if err != nil {
+		panic("no number: " + number)
+	}
+	return digits
+}
+
 // rate gives what a record costs an account by the prices of a time.
 func (b *oracleBook) rate(r *call, owner uint32, f format, atMs int64) *wanted {
 	a := b.accounts[owner]
 	zone, _ := a.zones.at(atMs)
-	e := &wanted{kind: 2, reason: 4, account: owner, shard: int32(owner % shardCount), eventMs: r.eventMs,
-		day: dayIn(zone, r.eventMs), key: r.key}
+	e := &wanted{facts: r.facts(2), reason: 4, shard: int32(owner % shardCount), key: r.key}
+	e.account, e.day = owner, dayIn(zone, r.eventMs)
 	plan, _ := a.plans.at(atMs)
 	v, ok := b.tariffs[b.plans[plan]].at(atMs)
 	if !ok {
@@ -91,18 +116,17 @@ func (b *oracleBook) rate(r *call, owner uint32, f format, atMs int64) *wanted {
 	if strings.HasSuffix(r.service, "-out") {
 		digits = peerDigits(r.peer, f.country)
 	}
-	var row *deckRow
-	for i := range v.rows {
-		c := &v.rows[i]
-		if c.Service == r.service && strings.HasPrefix(digits, c.Prefix) && (row == nil || len(c.Prefix) > len(row.Prefix)) {
-			row = c
+	best := -1
+	for i, c := range v.rows {
+		if c.Service == r.service && strings.HasPrefix(digits, c.Prefix) && (best < 0 || len(c.Prefix) > len(v.rows[best].Prefix)) {
+			best = i
 		}
 	}
-	if row == nil {
+	if best < 0 {
 		return e
 	}
-	charge, billed := cost(row, r)
-	e.kind, e.reason, e.amount, e.billed = 1, 0, -charge, uint32(billed)
+	charge, billed := cost(&v.rows[best], r)
+	e.kind, e.reason, e.amount, e.billed, e.tariff, e.row = 1, 0, -charge, uint32(billed), v.number, uint32(best)
 	return e
 }
 

@@ -116,6 +116,9 @@ func (r redis) Apply(ctx context.Context, calls []*lua.Call) error {
 		if err != nil {
 			return err
 		}
+		if r.t.zombie > 0 {
+			r.t.w.count("script of a zombie")
+		}
 		if n != r.t.w.masters[c.Shard] {
 			r.t.w.count("script on an old master")
 		}
@@ -139,14 +142,20 @@ func (w *world) script(n *node, c *lua.Call, by build) (torn bool) {
 	s, reply := n.now, &c.Reply
 	*reply = lua.Reply{Outcomes: reply.Outcomes[:0]}
 	switch {
-	case !s.initialized, s.torn:
+	case s.torn:
 		reply.Status = lua.Uninit
+		w.count("UNINIT for half a call")
+		return false
+	case !s.initialized:
+		reply.Status = lua.Uninit
+		w.count("UNINIT")
 		return false
 	case s.topicID != c.TopicID:
 		reply.Status, reply.Detail = lua.Halt, "the shard belongs to another topic"
 		return false
 	case s.halted != "":
 		reply.Status, reply.Detail = lua.Halt, s.halted
+		w.count("HALT by hand")
 		return false
 	case c.From > s.wm+1 && !w.mutation.noGap:
 		reply.Status, reply.WM = lua.Gap, s.wm
@@ -336,6 +345,7 @@ func (r redis) Load(ctx context.Context, shard int32, topicID [16]byte, image *l
 				return fmt.Errorf("cannot load shard %d: %w", shard, lua.ErrInitialized)
 			}
 			if n.now.loads[nonce] != chunk && !w.mutation.noChain {
+				w.count("chain of chunks broken")
 				return fmt.Errorf("cannot load shard %d: the chain is broken", shard)
 			}
 			next := *n.now

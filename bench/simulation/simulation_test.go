@@ -105,6 +105,9 @@ func TestSeeds(t *testing.T) {
 	for _, kind := range slices.Sorted(maps.Keys(counts)) {
 		t.Logf("%9d %s", counts[kind], kind)
 	}
+	if names := missing(ran, counts); len(names) > 0 {
+		t.Errorf("in %d seeds there never was: %s", ran, strings.Join(names, ", "))
+	}
 }
 
 // report prints what is wrong with a seed, the last events of what is left of it when it is shrunk, and how to run both
@@ -141,17 +144,42 @@ func TestSeed(t *testing.T) {
 	}
 }
 
-// A seed runs the same, step for step, whatever runs beside it.
+// A seed runs the same, step for step, whatever runs beside it, and whether or not somebody keeps the trace.
 func TestSameSeedSameTrace(t *testing.T) {
 	hashes := map[uint64]uint64{}
-	for range 2 {
-		runSeeds(1_000_000, 12, Options{}, func(seed uint64, r Result) bool {
+	for _, o := range []Options{{}, {}, {Trace: true}} {
+		runSeeds(1_000_000, 12, o, func(seed uint64, r Result) bool {
 			if before, ran := hashes[seed]; ran && before != r.Hash {
 				t.Errorf("seed %d ran in two ways: %x and %x", seed, before, r.Hash)
 			}
 			hashes[seed] = r.Hash
 			return true
 		})
+	}
+}
+
+// Runs that differ in one fault, one call or one name have different hashes.
+func TestHashTellsEventsApart(t *testing.T) {
+	hashes := map[uint64]string{}
+	for name, note := range map[string]func(w *world, debit, audit *task){
+		"a fault":                  func(w *world, _, _ *task) { w.noteText("fault: %s", "redis lost") },
+		"another, as long":         func(w *world, _, _ *task) { w.noteText("fault: %s", "time jumps") },
+		"a call":                   func(w *world, debit, _ *task) { w.noteFate(debit, "flip", 0, 7, fine) },
+		"another, as long a name":  func(w *world, debit, _ *task) { w.noteFate(debit, "wipe", 0, 7, fine) },
+		"the call of another task": func(w *world, _, audit *task) { w.noteFate(audit, "flip", 0, 7, fine) },
+		"the call, lost":           func(w *world, debit, _ *task) { w.noteFate(debit, "flip", 0, 7, lost) },
+		"the call, unheard":        func(w *world, debit, _ *task) { w.noteFate(debit, "flip", 0, 7, mute) },
+		"the call, of another":     func(w *world, debit, _ *task) { w.noteFate(debit, "flip", 1, 7, fine) },
+		"the end of a task":        func(w *world, debit, _ *task) { w.note(debit, "ends", 0, 0) },
+		"the end of another":       func(w *world, _, audit *task) { w.note(audit, "ends", 0, 0) },
+	} {
+		w := newWorld(Options{}, nil)
+		debit, audit := &task{name: "debit", named: 1}, &task{name: "audit", named: 2}
+		note(w, debit, audit)
+		if other, same := hashes[w.hashed]; same {
+			t.Errorf("%s and %s have the same hash", name, other)
+		}
+		hashes[w.hashed] = name
 	}
 }
 

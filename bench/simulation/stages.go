@@ -266,6 +266,9 @@ func (w *world) rebalance(s *stage) {
 	}
 	s.members = s.members[:0]
 	loops := 1 + w.r.IntN(2)
+	if loops > 1 && s.doubled && w.faults {
+		w.count("two loops over the same shards")
+	}
 	shares := make([]map[string][]int32, loops)
 	for _, name := range s.topics {
 		for _, p := range w.topics[name].partitions {
@@ -310,9 +313,11 @@ func (w *world) replace(t *task) {
 	}
 	switch x := w.r.IntN(10); {
 	case x < 3:
+		w.count("member of the generation before ends")
 		t.cancel()
 		t.wakeMs = w.nowMs
 	case x < 5:
+		w.count("member of the generation before dies")
 		t.dies, t.wakeMs = true, w.nowMs
 	default:
 		w.linger(t)

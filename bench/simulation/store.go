@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/google/uuid"
 
+	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/sink"
 	"github.com/tollgate/tollgate/sink/late"
 )
@@ -27,6 +29,7 @@ type row struct {
 	numbers map[string]int64
 	text    map[string]string
 	topic   uuid.UUID
+	known   bool // the oracle has found its entry
 }
 
 // clickhouse is ClickHouse as a task sees it. Rows with one key are one row, as ReplacingMergeTree has it.
@@ -44,6 +47,7 @@ func (c clickhouse) Insert(ctx context.Context, rows *sink.Rows) error {
 			return err
 		}
 		if w.storeDown {
+			w.count("insert while ClickHouse is away")
 			return errDown
 		}
 		w.insert(name, columns)
@@ -64,16 +68,17 @@ func (w *world) insert(table string, columns iter.Seq2[string, any]) {
 			}
 			r := &rows[i]
 			r.hash = mix(r.hash, xxhash.Sum64String(name)^uint64(number)*0x9e3779b97f4a7c15^xxhash.Sum64String(text)^binary.LittleEndian.Uint64(id[8:]))
-			switch {
-			case id != uuid.UUID{}:
+			switch column.(type) {
+			case []uuid.UUID:
 				r.topic = id
-			case text != "":
-				r.text[name] = string([]byte(text))
+			case []string:
+				r.text[name] = strings.Clone(text)
 			default:
 				r.numbers[name] = number
 			}
 		})
 	}
+	var closings []rowKey
 	for i := range rows {
 		r := &rows[i]
 		key := rowKey{uint16(r.numbers["shard"]), r.numbers["entry_offset"], uint32(r.numbers["ix"])}
@@ -85,11 +90,32 @@ func (w *world) insert(table string, columns iter.Seq2[string, any]) {
 			continue
 		}
 		w.rows[key] = r
+		if r.numbers["kind_code"] == int64(entry.Close) {
+			closings = append(closings, key)
+		}
 		if r.table == "dead_letters" {
 			w.dead = append(w.dead, r)
 		}
 		if r.numbers["result_code"] == charged {
 			w.chargedIDs[late.Record{Shard: int32(key.shard), IDHash: uint64(r.numbers["id_hash"])}] = true
+		}
+	}
+	for _, closing := range closings {
+		w.checkClosing(closing)
+	}
+}
+
+// checkClosing is the other half of I11: whoever sees in ClickHouse that a day is closed sees all that was in the shard's log
+// before.
+func (w *world) checkClosing(closing rowKey) {
+	l := w.log("entries", int32(closing.shard))
+	l.decode()
+	for offset := range closing.offset {
+		for ix := range decoded(l.messages[offset].value).Len() {
+			if before := (rowKey{closing.shard, offset, uint32(ix)}); w.rows[before] == nil {
+				w.violate("I11", "ClickHouse has %v, which closes a day, and not yet %v", closing, before)
+				return
+			}
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/tollgate/tollgate/rater/stream"
 )
 
@@ -25,6 +27,7 @@ var (
 type task struct {
 	w      *world
 	name   string
+	named  uint64 // hash of its name
 	stage  *stage // nil for tasks that no group shares out
 	ref    stream.GenerationRef
 	share  map[string][]int32
@@ -52,7 +55,7 @@ type task struct {
 
 // start makes a coroutine of a loop.
 func (w *world) start(t *task, run func(ctx context.Context) error) {
-	t.w, t.nodes, t.reads = w, map[int32]*node{}, map[logKey]int64{}
+	t.w, t.named, t.nodes, t.reads = w, xxhash.Sum64String(t.name), map[int32]*node{}, map[logKey]int64{}
 	if t.build = newerBuild; t.carrier != nil {
 		t.build = t.carrier.build
 	}
@@ -87,6 +90,7 @@ const (
 	lost        // it never arrived
 	mute        // it had its effect, the reply got lost
 	deadly      // it had its effect, the caller dies before the reply
+	early       // the caller dies before it has an effect
 )
 
 // enter begins a call: time passes, others go on, and the caller may die before the call takes effect.
@@ -95,6 +99,9 @@ func (t *task) enter(ctx context.Context, what string, a, b int64) (fate, error)
 		return lost, ctx.Err()
 	}
 	w := t.w
+	if t.zombie > 0 {
+		w.count("call of a zombie")
+	}
 	t.wakeMs = w.nowMs + w.latency(t)
 	t.pause()
 	if ctx.Err() != nil && w.r.IntN(2) == 0 {
@@ -105,9 +112,11 @@ func (t *task) enter(ctx context.Context, what string, a, b int64) (fate, error)
 		switch x := w.r.IntN(10_000); {
 		case x < 2*w.rates.die && !w.happens("crash"), x < 2*w.rates.die+w.rates.lost && x >= 2*w.rates.die && !w.happens("call lost"):
 		case x < w.rates.die:
-			w.note(t, "dies before "+what, a, b)
+			w.count("call: its caller dies before it")
+			w.noteFate(t, what, a, b, early)
 			panic(crashed{})
 		case x < 2*w.rates.die:
+			w.count("call: its caller dies after it")
 			f = deadly
 		case x < 2*w.rates.die+w.rates.lost:
 			f = lost

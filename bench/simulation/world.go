@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/tollgate/tollgate/rater/stream"
 	"github.com/tollgate/tollgate/sink/late"
 )
@@ -162,6 +164,7 @@ func newWorld(o Options, shared *Shared) *world {
 		gateway: r(5), sleep: r(8), bookLag: int64(r(4)) * minuteMs / 2}
 	w.codec = stream.CodecNone
 	if w.r.IntN(96) == 0 { // unpacking is slow
+		w.count("compressed logs")
 		w.codec = []stream.Codec{stream.CodecSnappy, stream.CodecLZ4}[w.r.IntN(2)]
 	}
 	w.batchMax = 1 << 20
@@ -304,28 +307,39 @@ func (w *world) violate(invariant, format string, args ...any) {
 	w.seen[invariant] = true
 	v := Violation{invariant, fmt.Sprintf(format, args...)}
 	w.violations = append(w.violations, v)
-	w.noteText("VIOLATION of %s: %s", v.Invariant, v.Detail)
+	w.hash(xxhash.Sum64String(invariant))
+	w.trace(fmt.Sprintf("VIOLATION of %s: %s", v.Invariant, v.Detail))
 }
 
 // note records an event of a task.
 func (w *world) note(t *task, what string, a, b int64) {
-	w.hash(uint64(w.nowMs)<<20 ^ uint64(a)<<8 ^ uint64(b) ^ uint64(len(t.name)+len(what)))
+	w.hash(t.named ^ xxhash.Sum64String(what))
+	w.hash(uint64(w.nowMs)<<20 ^ uint64(a)<<8 ^ uint64(b))
 	if w.Trace {
 		w.keep(fmt.Sprintf("%s %-14s %s %d %d", w.clock(), t.name, what, a, b))
 	}
 }
 
+// noteFate records a call of a task, and what happens to it.
 func (w *world) noteFate(t *task, what string, a, b int64, f fate) {
-	w.hash(uint64(w.nowMs)<<20 ^ uint64(a)<<8 ^ uint64(b)<<4 ^ uint64(f) ^ uint64(len(t.name)+len(what))<<50)
+	w.hash(t.named ^ xxhash.Sum64String(what) ^ uint64(f))
+	w.hash(uint64(w.nowMs)<<20 ^ uint64(a)<<8 ^ uint64(b))
 	if w.Trace {
-		w.keep(fmt.Sprintf("%s %-14s %s %d %d%s", w.clock(), t.name, what, a, b, [...]string{"", ": LOST", ": reply lost", ": dies after it"}[f]))
+		w.keep(fmt.Sprintf("%s %-14s %s %d %d%s", w.clock(), t.name, what, a, b, [...]string{"", ": LOST", ": reply lost", ": dies after it", ": dies before it"}[f]))
 	}
 }
 
+// noteText records an event that is told in words.
 func (w *world) noteText(format string, args ...any) {
-	w.hash(uint64(w.nowMs) ^ uint64(len(format)))
+	text := fmt.Sprintf(format, args...)
+	w.hash(uint64(w.nowMs) ^ xxhash.Sum64String(text))
+	w.trace(text)
+}
+
+// trace records what is only for those who read a trace: it is no part of the hash.
+func (w *world) trace(text string) {
 	if w.Trace {
-		w.keep(fmt.Sprintf("%s %s", w.clock(), fmt.Sprintf(format, args...)))
+		w.keep(w.clock() + " " + text)
 	}
 }
 
