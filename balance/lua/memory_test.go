@@ -33,7 +33,7 @@ func TestNoMemoryWritesNothing(t *testing.T) {
 		}
 		c := &tw.call
 		c.Shard, c.TopicID = tw.shard, topic
-		tw.aim(c, [troubles]bool{})
+		tw.aim(c, wrongs{})
 		before, failures := everything(t, client, "*"), 0
 		for bytes := 1; ; bytes = usedMemory(tw) + 1024<<failures {
 			limit(bytes)

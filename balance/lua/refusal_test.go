@@ -36,6 +36,22 @@ const (
 	troubles                    // how many there are
 )
 
+var troubleNames = [troubles]string{"no state", "a torn state", "another installation", "another topic", "a halt", "a gap", "a trimmed journal",
+	"a shard of a newer build", "a missing block", "entries of a newer build"}
+
+// wrongs are the troubles of one call.
+type wrongs [troubles]bool
+
+func (w wrongs) String() string {
+	var names []string
+	for i, wrong := range w {
+		if wrong {
+			names = append(names, troubleNames[i])
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
 // another is added to a shard's number for one that has no state.
 const another = 1 << 20
 
@@ -69,8 +85,8 @@ func (t *twin) stray(ctx context.Context) {
 }
 
 // draw draws one trouble or some that are possible.
-func (t *twin) draw() (with [troubles]bool) {
-	for with == ([troubles]bool{}) {
+func (t *twin) draw() (with wrongs) {
+	for with == (wrongs{}) {
 		with[t.rng.IntN(len(with))] = true
 		for i := range with {
 			with[i] = with[i] || t.rng.IntN(20) == 0
@@ -86,7 +102,7 @@ func (t *twin) draw() (with [troubles]bool) {
 }
 
 // aim fills in the call's range and the blocks of the log that lie in it.
-func (t *twin) aim(c *lua.Call, with [troubles]bool) {
+func (t *twin) aim(c *lua.Call, with wrongs) {
 	switch {
 	case with[ahead]:
 		c.From = t.wm + 2 + t.rng.Int64N(2)*t.rng.Int64N(5)
@@ -106,7 +122,7 @@ func (t *twin) aim(c *lua.Call, with [troubles]bool) {
 }
 
 // spoil puts a block that must not be folded behind those of the log, and gives what the fold in Go says of it.
-func (t *twin) spoil(c *lua.Call, with [troubles]bool) error {
+func (t *twin) spoil(c *lua.Call, with wrongs) error {
 	if !with[missing] && !with[newerEntries] {
 		return nil
 	}
@@ -157,7 +173,7 @@ func (t *twin) unknown(e *entry.Entry) {
 }
 
 // afflict makes the shard what the troubles say, and gives what makes it well again.
-func (t *twin) afflict(ctx context.Context, with [troubles]bool) (heal func()) {
+func (t *twin) afflict(ctx context.Context, with wrongs) (heal func()) {
 	head := t.stem() + "head"
 	change := func(field, value string) (back func()) {
 		was, err := t.client.HGet(ctx, head, field).Result()
@@ -186,7 +202,7 @@ func (t *twin) afflict(ctx context.Context, with [troubles]bool) (heal func()) {
 }
 
 // refusal is what protocol rule 5 and the fold in Go answer, and counts it.
-func (t *twin) refusal(c *lua.Call, with [troubles]bool, bad error) lua.Reply {
+func (t *twin) refusal(c *lua.Call, with wrongs, bad error) lua.Reply {
 	first := trouble(0)
 	for !with[first] {
 		first++
