@@ -119,13 +119,12 @@ type shard struct {
 	times     []int64
 	used      int
 	call      lua.Call
-	heard     time.Time // when the shard last answered
-	beyond    time.Time // since when it claims to be ahead of its log; zero if it does not
-	untold    bool      // it does not know yet that postings up to shippedTo are in Kafka
-	reason    string    // why it is halted
-	failures  int       // calls that got no answer, one after the other, though others did
-	until     time.Time // when it is asked again after that
-	shown     bool      // as halted, in the metrics
+	heard     time.Time        // when the shard last answered
+	beyond    time.Time        // since when it claims to be ahead of its log; zero if it does not
+	untold    bool             // it does not know yet that postings up to shippedTo are in Kafka
+	reason    string           // why it is halted
+	hindrance stream.Hindrance // it gets no answer, though others do
+	shown     bool             // as halted, in the metrics
 }
 
 // NewLoop makes a loop over the given shards.
@@ -187,7 +186,7 @@ func (l *Loop) ask(ctx context.Context) error {
 	now := l.Clock.Now()
 	l.calling, l.ids = l.calling[:0], l.ids[:0]
 	for _, s := range l.shards {
-		if !now.Before(s.until) && (s.phase == asking || now.Sub(s.heard) >= l.cfg.ProbeEvery) {
+		if !s.hindrance.Holds(now) && (s.phase == asking || now.Sub(s.heard) >= l.cfg.ProbeEvery) {
 			l.calling, l.ids = append(l.calling, s), append(l.ids, s.id)
 		}
 	}
@@ -219,15 +218,11 @@ func (l *Loop) ask(ctx context.Context) error {
 // leaveOut has a shard that does not answer wait, longer each time, while others do answer: its server is away, or its keys
 // are damaged. What it was asked to apply is read again when it has said where it stands.
 func (l *Loop) leaveOut(s *shard, lag int64, err error) {
-	l.Metrics.Retries.Inc()
-	s.until = l.Clock.Now().Add(min(l.cfg.RetryMin<<min(s.failures, 10), l.cfg.RetryMax))
-	s.failures++
 	if !s.heard.IsZero() {
 		l.lag(s, lag)
 	}
-	if reason := err.Error(); s.reason != reason {
+	if l.retry.Hinder(&s.hindrance, err) {
 		l.Logger.Warn("debit: a shard does not answer, the others go on", "shard", s.id, "error", err)
-		s.reason = reason
 	}
 	s.phase, s.used = asking, 0
 }
@@ -380,9 +375,11 @@ func (l *Loop) take(s *shard, fetched *stream.Fetched) {
 			break
 		}
 		entries += b.Len()
-		l.lag(s, fetched.HighWatermark-m.Offset-1)
 		s.wires[s.used], s.times[s.used] = m.Value, m.AppendTime
 		s.call.Blocks = append(s.call.Blocks[:s.used], lua.BlockRef{Offset: m.Offset, AppendMs: m.AppendTime, Entries: b})
+	}
+	if s.used > 0 {
+		l.lag(s, fetched.HighWatermark-s.call.Blocks[s.used-1].Offset-1)
 	}
 	switch err := fetched.Err; {
 	case errors.Is(err, stream.ErrOffsetOutOfRange): // the log was cut, or it ends before: compareWithLog decides
@@ -428,7 +425,7 @@ func (l *Loop) apply(ctx context.Context) error {
 			l.leaveOut(s, s.call.To-s.next+1, s.call.Err)
 			continue
 		}
-		s.heard, s.failures = now, 0
+		s.heard, s.hindrance = now, stream.Hindrance{}
 		l.answer(s)
 	}
 	return nil

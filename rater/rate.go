@@ -73,16 +73,9 @@ type source struct {
 	committed       int64   // what the group knows, -1 for nothing
 	blocks          []block // by shard
 	halted          string  // why it is not read any more
-	hindrance       hindrance
+	hindrance       stream.Hindrance
 	alarmed         bool // it was said that its messages are not stamped
 	gauges          gauges
-}
-
-// hindrance is what keeps a source from being read for the time being.
-type hindrance struct {
-	failures int       // fetches that failed, one after the other
-	until    time.Time // when it is tried again
-	said     string    // the reason that is in the log
 }
 
 // damagedAfter is how often a batch must be unreadable before its source is shown as halted: a connection may damage one once.
@@ -224,7 +217,7 @@ func (l *Loop) read(ctx context.Context, b *book.Book) error {
 	for _, s := range l.sources {
 		switch {
 		case s.halted != "":
-		case now.Before(s.hindrance.until):
+		case s.hindrance.Holds(now):
 			wait = l.cfg.RetryMin
 		case b.FrontierMs() < s.waitFor:
 			wait = l.cfg.RetryMin // the book moves on every half second
@@ -285,14 +278,15 @@ func (l *Loop) rate(b *book.Book, s *source, fetched *stream.Fetched, left int) 
 		}
 		s.Offset, s.emitted, s.waitFor = m.Offset+1, 0, 0
 	}
+	if fetched.Err == nil && s.hindrance.Failures > 0 {
+		s.hindrance = stream.Hindrance{}
+		l.Metrics.halt(s.Topic, s.Partition, false)
+	}
 	switch err := fetched.Err; {
 	case errors.Is(err, stream.ErrOffsetOutOfRange):
 		l.halt(s, fmt.Sprintf("offset %d is not in the log, which begins at %d: records were lost before they were rated", s.Offset, fetched.LogStart))
 	case err != nil:
 		l.hinder(s, err)
-	case s.hindrance.failures > 0:
-		s.hindrance = hindrance{}
-		l.Metrics.halt(s.Topic, s.Partition, false)
 	case entries < left && s.waitFor == 0 && s.emitted == 0:
 		s.Offset = max(s.Offset, fetched.NextOffset)
 	}
@@ -386,15 +380,10 @@ func (l *Loop) alarm(s *source, m *stream.Message) {
 // hinder has a source that cannot be read wait, longer each time; the others go on. A batch that is damaged, or unpacks to
 // more than any may, is never skipped: its source is shown as halted for as long as it is there.
 func (l *Loop) hinder(s *source, err error) {
-	l.Metrics.Retries.Inc()
-	h := &s.hindrance
-	h.until = l.Clock.Now().Add(min(l.cfg.RetryMin<<min(h.failures, 10), l.cfg.RetryMax))
-	h.failures++
-	if reason := err.Error(); reason != h.said {
-		h.said = reason
+	if l.retry.Hinder(&s.hindrance, err) {
 		l.Logger.Warn("rate: cannot read a source, trying again", "topic", s.Topic, "partition", s.Partition, "error", err)
 	}
-	if h.failures == damagedAfter && errors.Is(err, stream.ErrCorrupt) {
+	if s.hindrance.Failures == damagedAfter && errors.Is(err, stream.ErrCorrupt) {
 		l.Metrics.halt(s.Topic, s.Partition, true)
 		l.Logger.Error("rate: source halted: what comes next in it cannot be read; see the runbook", "topic", s.Topic, "partition", s.Partition,
 			"offset", s.Offset, "error", err)

@@ -123,7 +123,7 @@ func TestUnreadableBatchIsShown(t *testing.T) {
 		t.Errorf("tried %d times in 2 s, at offset %d", tried, s.Offset)
 	}
 	b.kafka.failures[1] = nil
-	if b.round(time.Minute); len(b.halted()) != 0 || b.loop.sources[1].hindrance.failures != 0 {
+	if b.round(time.Minute); len(b.halted()) != 0 || b.loop.sources[1].hindrance.Failures != 0 {
 		t.Errorf("halted %v though all can be read", b.halted())
 	}
 

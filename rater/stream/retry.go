@@ -80,6 +80,29 @@ func (r *Retry) Send(ctx context.Context, writer Writer) error {
 	}
 }
 
+// Hindrance is what keeps one part of a loop's work, such as a shard or a source, from going on while the rest does.
+type Hindrance struct {
+	// Failures counts them, one after the other.
+	Failures int
+
+	until time.Time
+	said  string
+}
+
+// Holds tells whether the part is left alone still.
+func (h *Hindrance) Holds(now time.Time) bool { return now.Before(h.until) }
+
+// Hinder has a part of the loop's work left alone for a while, after one more failure: longer each time. It tells whether the
+// reason is another than that of the failure before, and so is to be said.
+func (r *Retry) Hinder(h *Hindrance, err error) (news bool) {
+	r.count()
+	h.until = r.Clock.Now().Add(min(r.Min<<min(h.Failures, 10), r.Max))
+	h.Failures++
+	reason := err.Error()
+	news, h.said = h.said != reason, reason
+	return news
+}
+
 func (r *Retry) count() {
 	if r.Count != nil {
 		r.Count()
