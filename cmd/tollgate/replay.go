@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/tollgate/tollgate/rater"
 	"github.com/tollgate/tollgate/rater/book"
 	"github.com/tollgate/tollgate/rater/entry"
 	"github.com/tollgate/tollgate/sink/late"
@@ -65,8 +66,6 @@ const (
 	lettersPerLookUp, bytesPerLookUp = 5000, 32 << 20
 	// recordsPerQuestion bounds the records of which ClickHouse is asked at once: a query of its may have 256 KiB.
 	recordsPerQuestion = 5000
-	// rawKept is how much of a rejected record the rate stage keeps: of one that has as much, the end may be missing.
-	rawKept = 1 << 20
 )
 
 // verdict is what is said of one rejected record.
@@ -190,9 +189,9 @@ func (r *replayRun) readable(ctx context.Context, d *deadLetter) (topic, why str
 		return "", "not replayed: its topic is gone, or has no format"
 	case len(d.Raw) == 0:
 		return "", "not replayed: its bytes are no longer kept"
-	case len(d.Raw) >= rawKept:
+	case len(d.Raw) >= rater.MaxRawBytes: // the end may be missing
 		return "", fmt.Sprintf("not replayed: only its first %d bytes were kept; all of it is in %s[%d] at offset %d: have it written there once more, in smaller messages",
-			rawKept, topic, d.Partition, d.Offset)
+			rater.MaxRawBytes, topic, d.Partition, d.Offset)
 	}
 	return topic, ""
 }
