@@ -292,13 +292,24 @@ func TestReadsOfOneShard(t *testing.T) {
 		t.Fatalf("a reader that stops: %v", err)
 	}
 	for id, want := range image.Results {
-		if got, ok, err := s.Result(ctx, 1, id); got != want || !ok || err != nil {
-			t.Fatalf("result %x: %+v, %v, %v", id, got, ok, err)
+		if wm, got, ok, err := s.Result(ctx, 1, id); wm != image.WM || got != want || !ok || err != nil {
+			t.Fatalf("result %x: %+v, %v, %v, at %d", id, got, ok, err, wm)
 		}
 	}
-	if _, ok, err := s.Result(ctx, 1, 12345); ok || err != nil {
-		t.Fatalf("a result that is not kept: %v, %v", ok, err)
+	if wm, _, ok, err := s.Result(ctx, 1, 12345); wm != image.WM || ok || err != nil {
+		t.Fatalf("a result that is not kept: %v, %v, at %d", ok, err, wm)
 	}
+	if wm, _, ok, err := s.Result(ctx, 7, 12345); wm != -1 || ok || err != nil {
+		t.Fatalf("a result of nothing: %v, %v, at %d", ok, err, wm)
+	}
+	// Half a call that Redis brought back is no state: whatever it keeps, the shard has applied nothing.
+	must(t, client.HSet(ctx, "p:{1}:head", "begun", "half").Err())
+	for id := range image.Results {
+		if wm, _, ok, err := s.Result(ctx, 1, id); wm != -1 || ok || err != nil {
+			t.Fatalf("a result of half a call: %v, %v, at %d", ok, err, wm)
+		}
+	}
+	must(t, client.HDel(ctx, "p:{1}:head", "begun").Err())
 	if _, err := s.Dump(ctx, 7); !errors.Is(err, lua.ErrUninitialized) {
 		t.Fatalf("dump of nothing: %v", err)
 	}

@@ -153,17 +153,31 @@ func unpackResult(src []byte) (ledger.APIResult, error) {
 	return r, nil
 }
 
-// Result gives the kept outcome of the API entry with the id, and whether there is one.
-func (s *Shards) Result(ctx context.Context, shard int32, idHash uint64) (ledger.APIResult, bool, error) {
-	value, err := s.client.HGet(ctx, s.stem(shard)+"results", string(idKey(idHash))).Bytes()
-	if err == redis.Nil {
-		return ledger.APIResult{}, false, nil
+// Result gives the kept outcome of the API entry with the id, whether there is one, and the watermark of the shard at that
+// same moment, -1 for a shard without state: asked one after the other, a master that is behind could deny what another said.
+func (s *Shards) Result(ctx context.Context, shard int32, idHash uint64) (wm int64, r ledger.APIResult, kept bool, err error) {
+	pipe := s.client.TxPipeline()
+	values := pipe.HMGet(ctx, s.stem(shard)+"head", headFields...)
+	result := pipe.HGet(ctx, s.stem(shard)+"results", string(idKey(idHash)))
+	_, _ = pipe.Exec(ctx) // each command holds its own error
+	var h Head
+	if err = values.Err(); err == nil {
+		err = h.read(values.Val())
 	}
-	if err != nil {
-		return ledger.APIResult{}, false, fmt.Errorf("cannot read result %x of shard %d: %w", idHash, shard, err)
+	value, missing := result.Bytes()
+	if err == nil && missing == nil {
+		r, err = unpackResult(value)
 	}
-	r, err := unpackResult(value)
-	return r, err == nil, err
+	if err == nil && missing != redis.Nil {
+		err = missing
+	}
+	switch {
+	case err != nil:
+		return -1, ledger.APIResult{}, false, fmt.Errorf("cannot read result %x of shard %d: %w", idHash, shard, err)
+	case !h.Initialized:
+		return -1, ledger.APIResult{}, false, nil
+	}
+	return h.WM, r, missing == nil, nil
 }
 
 // Found is an account as it stands in Redis.

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tollgate/tollgate/balance/ledger"
-	"github.com/tollgate/tollgate/balance/lua"
 	"github.com/tollgate/tollgate/balance/posting"
 	"github.com/tollgate/tollgate/rater/book"
 	"github.com/tollgate/tollgate/rater/entry"
@@ -43,7 +42,7 @@ func (a *App) readBook(ctx context.Context) error {
 	if !a.follower.Book().Opened() {
 		return fmt.Errorf("the installation is not open: %w", errNotMigrated)
 	}
-	return nil
+	return a.belong()
 }
 
 // decide writes records to the book and reads back what became of them. A refusal is an error. A record whose id was used
@@ -180,13 +179,11 @@ func (a *App) submit(ctx context.Context, r request) (ledger.APIResult, error) {
 	if err != nil {
 		return ledger.APIResult{}, err
 	}
-	if err := a.awaitApplied(ctx, shard, offset); err != nil {
+	result, kept, err := a.awaitResult(ctx, shard, offset, e.IDHash)
+	if err != nil {
 		return ledger.APIResult{}, fmt.Errorf("the request is in the log at %s[%d] offset %d, key %q, and will be applied, but there is no answer yet: %w", a.topics.entries, shard, offset, r.key, err)
 	}
-	result, kept, err := a.shards.Result(ctx, shard, e.IDHash)
 	switch {
-	case err != nil:
-		return result, err
 	case !kept:
 		return result, fmt.Errorf("the request with key %q was applied or had expired, and its outcome is no longer kept: look at the statement", r.key)
 	case result.BodyHash != e.Args[entry.ArgBody]:
@@ -226,20 +223,17 @@ func (a *App) appendEntry(ctx context.Context, shard int32, e *entry.Entry) (int
 	}
 }
 
-// awaitApplied waits until the shard has applied the entry at the offset.
-func (a *App) awaitApplied(ctx context.Context, shard int32, offset int64) error {
+// awaitResult waits until the shard has applied the entry at the offset, and gives what it keeps under the id, if it does.
+func (a *App) awaitResult(ctx context.Context, shard int32, offset int64, idHash uint64) (ledger.APIResult, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	heads := make([]lua.Head, 1)
 	for {
-		if err := a.shards.Heads(ctx, []int32{shard}, heads); err != nil && ctx.Err() == nil {
-			return err
-		}
-		if heads[0].Initialized && heads[0].WM >= offset {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return errors.New("is a process with the debit stage running?")
+		wm, result, kept, err := a.shards.Result(ctx, shard, idHash)
+		switch {
+		case ctx.Err() != nil:
+			return ledger.APIResult{}, false, errors.New("is a process with the debit stage running?")
+		case err != nil || wm >= offset:
+			return result, kept, err
 		}
 		a.clock.Sleep(ctx, answerPoll)
 	}

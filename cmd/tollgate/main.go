@@ -9,7 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // zones must be the same on every machine
+	_ "time/tzdata" // for the time zone of a ClickHouse server; the book has its own
 
 	"github.com/spf13/cobra"
 

@@ -83,15 +83,15 @@ func (a *App) migrate(ctx context.Context, shards int32, file *book.File, report
 	if err := a.follower.CatchUp(ctx); err != nil {
 		return err
 	}
+	if err := a.belong(); err != nil {
+		return err
+	}
 	if file != nil {
 		if err := a.migrateBook(ctx, file, report); err != nil {
 			return err
 		}
 	}
 	if b := a.follower.Book(); b.Opened() {
-		if b.Installation() != a.cfg.Installation {
-			return refusedf("these logs belong to installation %q, the config says %q", b.Installation(), a.cfg.Installation)
-		}
 		report(fmt.Sprintf("installation %s is open, %d shards", b.Installation(), b.Shards()))
 		return nil
 	}

@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	_ "time/tzdata" // zones must be the same on every machine
+	_ "time/tzdata" // for a machine without time zones
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"golang.org/x/term"
