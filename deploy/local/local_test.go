@@ -144,8 +144,26 @@ func createTopic(ctx context.Context, s *Stack, topic string) error {
 	return response.Errors[topic]
 }
 
-// produce writes one record that claims to be of the year 1970.
+// produce writes one record that claims to be of the year 1970. A topic that was just made may have no leader yet.
 func produce(ctx context.Context, s *Stack, topic, value string) (*kafka.ProduceResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		response, err := produceOnce(ctx, s, topic, value)
+		if !errors.Is(err, kafka.NotLeaderForPartition) && !errors.Is(err, kafka.UnknownTopicOrPartition) {
+			return response, err
+		}
+		select {
+		case <-ctx.Done():
+			return response, err
+		case <-again.C:
+		}
+	}
+}
+
+func produceOnce(ctx context.Context, s *Stack, topic, value string) (*kafka.ProduceResponse, error) {
 	response, err := withKafka(s, func(c *kafka.Client) (*kafka.ProduceResponse, error) {
 		return c.Produce(ctx, &kafka.ProduceRequest{Topic: topic, RequiredAcks: kafka.RequireAll,
 			Records: kafka.NewRecordReader(kafka.Record{Time: time.Unix(5, 0), Value: kafka.NewBytes([]byte(value))})})
