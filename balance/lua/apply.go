@@ -150,7 +150,7 @@ func (s *Shards) send(ctx context.Context, calls []*Call) error {
 			stem + "order", stem + "attention", stem + "ids:"}
 		c.cmd = pipe.EvalSha(ctx, s.apply.Hash(), keys, c.args...)
 	}
-	_, _ = pipe.Exec(ctx) // each command holds its own error
+	exec(ctx, pipe)
 	return nil
 }
 

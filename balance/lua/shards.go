@@ -139,7 +139,7 @@ func (s *Shards) Heads(ctx context.Context, shards []int32, heads []Head) error 
 	for i, shard := range shards {
 		cmds[i] = pipe.HMGet(ctx, s.stem(shard)+"head", headFields...)
 	}
-	_, _ = pipe.Exec(ctx) // each command holds its own error
+	exec(ctx, pipe)
 	var failure error
 	read := 0
 	for i, cmd := range cmds {
@@ -160,11 +160,31 @@ func (s *Shards) Heads(ctx context.Context, shards []int32, heads []Head) error 
 	return failure
 }
 
+// exec sends a pipeline and leaves each command with its answer, or the error that it is without one. Where no connection
+// can be made, as with a wrong password, the client gives the error for the whole, and none to the commands.
+func exec(ctx context.Context, pipe redis.Pipeliner) {
+	cmds, err := pipe.Exec(ctx)
+	if err == nil {
+		return
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return
+		}
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+}
+
 // headFields are the fields of a head that read wants, in its order.
 var headFields = []string{"installation", "topic", "wm", "base", "version", "halted", "begun", "ended"}
 
 func (h *Head) read(values []any) error {
 	*h = Head{}
+	if len(values) == 0 { // not even that there is none
+		return errors.New("redis gave no answer")
+	}
 	var text [8]string
 	for i, v := range values {
 		text[i], _ = v.(string)

@@ -159,10 +159,11 @@ func (s *Shards) Result(ctx context.Context, shard int32, idHash uint64) (wm int
 	pipe := s.client.TxPipeline()
 	values := pipe.HMGet(ctx, s.stem(shard)+"head", headFields...)
 	result := pipe.HGet(ctx, s.stem(shard)+"results", string(idKey(idHash)))
-	_, _ = pipe.Exec(ctx) // each command holds its own error
+	exec(ctx, pipe)
 	var h Head
-	if err = values.Err(); err == nil {
-		err = h.read(values.Val())
+	head, err := values.Result()
+	if err == nil {
+		err = h.read(head)
 	}
 	value, missing := result.Bytes()
 	if err == nil && missing == nil {
