@@ -26,7 +26,6 @@ const (
 	aofMost    = 1_000_000
 	lagLeast   = 100 * time.Millisecond // how long a replica that is promoted has received nothing
 	lagMost    = 3 * time.Second
-	emptyTries = 5
 )
 
 func (p *pair) current() *local.Server { return p.servers[p.master] }
@@ -106,12 +105,7 @@ func (p *pair) freeze(ctx context.Context, _ *rand.Rand, hold time.Duration) err
 // empty takes everything: by a command that the replica follows, or with the machine.
 func (p *pair) empty(ctx context.Context, d *rand.Rand, hold time.Duration) error {
 	if d.IntN(2) == 0 {
-		// Its answer may be lost where the disk is slow, and so may that of its next life: it is asked again.
-		for tries := 1; ; tries++ {
-			if err := p.current().Empty(ctx); err == nil || tries == emptyTries || !pause(ctx, time.Second) {
-				return err
-			}
-		}
+		return p.current().Empty(ctx)
 	}
 	if err := p.current().Kill(); err != nil {
 		return err

@@ -156,7 +156,7 @@ disable-thp no
 }
 
 func pingRedis(ctx context.Context, port int) error {
-	answer, err := askRedis(ctx, port, "PING")
+	answer, err := askRedis(ctx, redisAnswerLimit, port, "PING")
 	if err == nil && answer != "+PONG" {
 		err = fmt.Errorf("redis answered %q to PING", answer)
 	}

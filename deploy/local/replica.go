@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// redisAnswerLimit bounds one command to a Redis, unless the caller's context does so earlier.
-const redisAnswerLimit = 5 * time.Second
+// Limits of one command to a Redis, unless the caller's context ends earlier: of a question, and of an order, which may take
+// its time, as FLUSHALL of a large one does.
+const (
+	redisAnswerLimit = 5 * time.Second
+	redisOrderLimit  = 2 * time.Minute
+)
 
 func (s *Server) isRedis() bool { return s.Part == Redis || s.Part == RedisReplica }
 
@@ -35,7 +39,7 @@ func (s *Server) Promote(ctx context.Context) error { return s.setRole(ctx, "REP
 // setRole changes the role, and writes it into the configuration of the next start.
 func (s *Server) setRole(ctx context.Context, command string) error {
 	for _, c := range []string{command, "CONFIG REWRITE"} {
-		answer, err := s.command(ctx, c)
+		answer, err := s.command(ctx, redisOrderLimit, c)
 		if err == nil && !strings.HasPrefix(answer, "+OK") {
 			err = fmt.Errorf("it answered %q", answer)
 		}
@@ -48,7 +52,7 @@ func (s *Server) setRole(ctx context.Context, command string) error {
 
 // Following tells whether this Redis is a replica that has all of its master's data and receives more.
 func (s *Server) Following(ctx context.Context) (bool, error) {
-	answer, err := s.command(ctx, "INFO replication")
+	answer, err := s.command(ctx, redisAnswerLimit, "INFO replication")
 	if err != nil {
 		return false, fmt.Errorf("cannot ask %s for its role: %w", s.Part, err)
 	}
@@ -57,7 +61,7 @@ func (s *Server) Following(ctx context.Context) (bool, error) {
 
 // Empty removes all data from this Redis, which goes on running, and so from its replicas.
 func (s *Server) Empty(ctx context.Context) error {
-	if answer, err := s.command(ctx, "FLUSHALL"); err != nil || answer != "+OK" {
+	if answer, err := s.command(ctx, redisOrderLimit, "FLUSHALL"); err != nil || answer != "+OK" {
 		return fmt.Errorf("cannot empty %s, which answered %q: %w", s.Part, answer, err)
 	}
 	return nil
@@ -76,16 +80,16 @@ func (s *Server) DropAOF() error {
 	return nil
 }
 
-func (s *Server) command(ctx context.Context, command string) (string, error) {
+func (s *Server) command(ctx context.Context, limit time.Duration, command string) (string, error) {
 	if !s.isRedis() {
 		return "", fmt.Errorf("%s is no redis", s.Part)
 	}
-	return askRedis(ctx, s.ports[0], command)
+	return askRedis(ctx, limit, s.ports[0], command)
 }
 
 // askRedis sends one command of plain words, and gives the first line of the answer, or a bulk string as it is.
-func askRedis(ctx context.Context, port int, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisAnswerLimit)
+func askRedis(ctx context.Context, limit time.Duration, port int, command string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", loopback(port))
 	if err != nil {
