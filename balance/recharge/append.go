@@ -31,7 +31,7 @@ func (a *appender) reset() {
 	a.shards, a.counts, a.places = a.shards[:0], a.counts[:0], a.places[:0]
 }
 
-// add gathers one entry. After an error it is not gathered, and nothing may be added any more.
+// add gathers one entry. After an error it is not gathered.
 func (a *appender) add(shard int32, e *entry.Entry) error {
 	a.block.Reset(entry.Source{}, entry.None)
 	a.block.Add(e)

@@ -2,6 +2,7 @@ package recharge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -87,7 +88,7 @@ func (r *Reconciler) round(ctx context.Context) error {
 }
 
 // compare appends a Payment for each of the charges that its account waits for. It is not whole if the state of some
-// account cannot be known now.
+// account cannot be known now. An error of some does not keep the others from being appended: all are compared again soon.
 func (r *Reconciler) compare(ctx context.Context, charges []Charge) (whole bool, err error) {
 	if len(charges) == 0 {
 		return true, nil
@@ -97,6 +98,7 @@ func (r *Reconciler) compare(ctx context.Context, charges []Charge) (whole bool,
 	}
 	r.out.reset()
 	whole = true
+	var failure error
 	for i, id := range r.ids {
 		var own []Charge
 		for _, c := range charges {
@@ -110,9 +112,7 @@ func (r *Reconciler) compare(ctx context.Context, charges []Charge) (whole bool,
 			own = append(own, c)
 		}
 		known, err := r.compareShard(ctx, id, own)
-		if err != nil {
-			return false, err
-		}
+		failure = errors.Join(failure, r.heads[i].Err, err)
 		whole = whole && known
 	}
 	if err := r.out.send(ctx); err != nil {
@@ -120,7 +120,7 @@ func (r *Reconciler) compare(ctx context.Context, charges []Charge) (whole bool,
 	}
 	r.Metrics.Reconciled.Add(float64(len(r.out.places)))
 	r.Metrics.Payments.Add(float64(len(r.out.places)))
-	return whole, nil
+	return whole, failure
 }
 
 // compareShard gathers a Payment for each of the charges, all of one shard, whose token is still in its account's list.
