@@ -156,6 +156,15 @@ func (l *Loop) round(ctx context.Context) error {
 
 // start begins each shard at its newest image, or before its first entry.
 func (l *Loop) start(ctx context.Context) error {
+	ids := make([]int32, len(l.shards))
+	for i, s := range l.shards {
+		ids[i] = s.id
+	}
+	// First where the entries begin: a log that was cut by now has images, a log that is cut later says so when it is read.
+	entries, err := l.Topics.ListOffsets(ctx, l.cfg.EntriesTopic, ids)
+	if err != nil {
+		return err
+	}
 	for i, s := range l.shards {
 		state, postings, err := l.Snapshots.newest(ctx, s.id)
 		if err != nil {
@@ -167,12 +176,8 @@ func (l *Loop) start(ctx context.Context) error {
 				return err
 			}
 			state, postings = ledger.New(), edges[0].Start
-			first, err := l.Topics.ListOffsets(ctx, l.cfg.EntriesTopic, []int32{s.id})
-			if err != nil {
-				return err
-			}
-			if first[0].Start > 0 {
-				l.stop(s, fmt.Sprintf("there is no image, and %s[%d] begins at %d: it cannot be folded again", l.cfg.EntriesTopic, s.id, first[0].Start))
+			if first := entries[i].Start; first > 0 {
+				l.stop(s, fmt.Sprintf("there is no image, and %s[%d] begins at %d: it cannot be folded again", l.cfg.EntriesTopic, s.id, first))
 			}
 		}
 		s.state, s.postings, s.imaged, s.entries = state, postings, state.WM, 0
